@@ -216,7 +216,13 @@ def residual(clips: dict[str, np.ndarray], ops: Any, flow_name: str) -> None:
             features = camera.features(gray, 0)
             motions = find_motions(ops, camera, flow, features, features[0])
             warped = subtract_motion(
-                motions, ops, solver, camera.params.margin_px, gray, prepared, flow
+                motions,
+                ops,
+                solver,
+                camera.params.margin_px,
+                gray=gray,
+                prepared=prepared,
+                flow=flow,
             )
             removed = (motions.homographies != np.eye(3)).any(axis=(1, 2)).mean()
             row += f"{_median_length(warped):{width}.2f}{removed:9.2f}"

@@ -154,7 +154,17 @@ def work(clips: Sequence[Path]) -> list[object]:
     spans = tuple(Span(VideoRecord(clip.stem, str(clip))) for clip in clips)
     with tempfile.TemporaryDirectory() as folder:
         shard = ShardPlan("shard-0", spans, 0, 0)
-        return extract_shard(ShardJob(folder, folder, shard, made, "cpu", "fail", 300))
+        return extract_shard(
+            ShardJob(
+                store=folder,
+                heartbeat_folder=folder,
+                shard=shard,
+                recipe=made,
+                device="cpu",
+                on_error="fail",
+                stall_s=300,
+            )
+        )
 
 
 def main() -> None:

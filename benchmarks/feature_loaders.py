@@ -40,7 +40,7 @@ def check_actionformer(code: Path, features: Path, out: Path) -> str:
     """Read every video with ActionFormer's data set classes of THUMOS14 and ActivityNet."""
     import yaml
 
-    export_features(FeatureExportJob(features, out, "actionformer"))
+    export_features(FeatureExportJob(path=features, out=out, layout="actionformer"))
     settings = yaml.safe_load((out / "actionformer.yaml").read_text())
     replace_module("nms_1d_cpu")  # compiled, for results only
     datasets = importlib.import_module("libs.datasets.datasets")
@@ -72,7 +72,7 @@ def check_actionformer(code: Path, features: Path, out: Path) -> str:
 
 def check_opentad(code: Path, features: Path, out: Path) -> str:
     """Read every video with OpenTAD's padding data sets of THUMOS14 and ActivityNet."""
-    export_features(FeatureExportJob(features, out, "actionformer"))
+    export_features(FeatureExportJob(path=features, out=out, layout="actionformer"))
     settings = runpy.run_path(str(out / "opentad.py"))["feature_settings"]
     datasets = importlib.import_module("opentad.datasets")
     load = [
@@ -105,7 +105,7 @@ def check_opentad(code: Path, features: Path, out: Path) -> str:
 
 def check_bmn(code: Path, features: Path, out: Path) -> str:
     """Read every video with BMN's data set, and compare its rows with BSN's own resizing."""
-    export_features(FeatureExportJob(features, out, "bmn"))
+    export_features(FeatureExportJob(path=features, out=out, layout="bmn"))
     loader = importlib.import_module("dataset")
     options = {
         "temporal_scale": 100, "mode": "train", "feature_path": f"{out}/",
@@ -158,7 +158,9 @@ def compare_with_bsn(code: Path, features: Path, made: Any) -> str:
 def check_bsn(code: Path, features: Path, out: Path) -> str:
     """Read all training and validation videos with BSN's loader of its first stage."""
     data = out / "data"
-    export_features(FeatureExportJob(features, data / "activitynet_annotations", "bmn"))
+    export_features(
+        FeatureExportJob(path=features, out=data / "activitynet_annotations", layout="bmn")
+    )
     (data / "activitynet_feature_cuhk").symlink_to(data / "activitynet_annotations")
     os.chdir(out)
     names = python3_module(code / "TEM_load_data.py")
@@ -174,7 +176,7 @@ def check_bsn(code: Path, features: Path, out: Path) -> str:
 
 def check_gtad(code: Path, features: Path, out: Path) -> str:
     """Read every video with G-TAD's data set of THUMOS14, which takes every fifth row."""
-    export_features(FeatureExportJob(features, out, "gtad"))
+    export_features(FeatureExportJob(path=features, out=out, layout="gtad"))
     loader = importlib.import_module("gtad_lib.dataset")
     with open_features(features) as file:
         dims = sum(file.width(stream, "features") for stream in file.streams)
@@ -211,7 +213,7 @@ def check_gtad(code: Path, features: Path, out: Path) -> str:
 
 def check_video_features(code: Path, features: Path, out: Path) -> str:
     """Let video_features find and open the files of every video, as those it made itself."""
-    export_features(FeatureExportJob(features, out, "video_features"))
+    export_features(FeatureExportJob(path=features, out=out, layout="video_features"))
     base = importlib.import_module("models._base.base_extractor")
     extractor = base.BaseExtractor("i3d", "save_numpy", str(out / "tmp"), str(out), False, "cpu")
     with open_features(features) as file:
@@ -297,10 +299,27 @@ def make_example(path: Path) -> None:
         times = np.sort(rng.uniform(0, frames / fps, (3, 2)), axis=1).tolist()
         instances = tuple(Interval(7 * k % 20, *pair) for pair in times)
         subset = ("training", "validation", "testing")[k // 3]
-        record = VideoRecord(f"v_{k:011d}", f"/v_{k}.mp4", (7 * k % 20,), subset, (), instances)
+        record = VideoRecord(
+            f"v_{k:011d}",
+            f"/v_{k}.mp4",
+            labels=(7 * k % 20,),
+            subset=subset,
+            splits=(),
+            segments=instances,
+        )
         pts_s = np.arange(frames) / fps
         windows = cut_windows(pts_s, Extent(16), Extent(16))
-        videos.append(WindowedVideo(record, frames, fps, 0.0, frames / fps, "done", windows))
+        videos.append(
+            WindowedVideo(
+                record,
+                frames=frames,
+                fps=fps,
+                start_s=0.0,
+                end_s=frames / fps,
+                status="done",
+                windows=windows,
+            )
+        )
     facts = {"window": WINDOW, "stride": WINDOW, "class_names": names, "left_out": {}}
     streams = [StreamFacts(name, names, {"loss": "cross_entropy"}) for name in ("rgb", "flow")]
     rows = {video.record.video_id: len(video.windows) for video in videos}

@@ -43,7 +43,7 @@ def make_store(store: Path, rng: np.random.Generator) -> None:
         ) as writer:  # fmt: skip
             for video_id, frames, part, parts in videos:
                 record = VideoRecord(
-                    video_id, f"/{video_id}.avi", (1,), segments=(Interval(1, 0, 1),)
+                    video_id, f"/{video_id}.avi", labels=(1,), segments=(Interval(1, 0, 1),)
                 )
                 writer.begin(Span(record, part, parts))
                 for modality, row in MODALITIES.items():

@@ -118,7 +118,15 @@ def inside(clips: Sequence[Path], modalities: Sequence[str]) -> None:
             shard = ShardPlan("shard-0", spans, 0, 0)
             began = time.process_time()
             outcomes = worker.extract_shard(
-                worker.ShardJob(folder, folder, shard, made, "cpu", "fail", 300)
+                worker.ShardJob(
+                    store=folder,
+                    heartbeat_folder=folder,
+                    shard=shard,
+                    recipe=made,
+                    device="cpu",
+                    on_error="fail",
+                    stall_s=300,
+                )
             )
             whole_s = time.process_time() - began
     seconds: Counter[str] = Counter()

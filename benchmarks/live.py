@@ -99,7 +99,18 @@ def make_run(folder: Path, backbone: str, modality: str) -> Path:
         backbone=backbone, snippet_length=LENGTHS[modality], init="random", partial_bn=False
     )
     run = folder / modality
-    RunFacts(modality, 1, "rgb", stream, TestParams(), 1, CLASSES, "list", "", {}).write(run)
+    RunFacts(
+        modality=modality,
+        split=1,
+        stored="rgb",
+        stream=stream,
+        test=TestParams(),
+        seed=1,
+        class_names=CLASSES,
+        dataset="list",
+        recipe_digest="",
+        extraction={},
+    ).write(run)
     network, row = build(backbone, "random", stream.pixels, stream.input_size)
     channels = 3 * LENGTHS[modality]
     model = make_model(network, row, len(CLASSES), channels, stream)

@@ -115,7 +115,10 @@ def compare(folder: Path, modality: str, batch: int) -> None:
         return [Batch([clips.read(some)]) for some in batches]
 
     def our_input(made: Sequence[Batch]) -> list[Tensor]:
-        return [network_input(one.images, one.samples, input, ROW, STREAM, "cpu") for one in made]
+        return [
+            network_input(one.images, one.samples, input, ROW, stream=STREAM, device="cpu")
+            for one in made
+        ]
 
     def theirs() -> list[Tensor]:
         return [pil_input(pil_images(root, one, modality), one, modality) for one in drawn]

@@ -93,7 +93,7 @@ def row(store: Path, modality: str, chosen: argparse.Namespace) -> str:
     videos = (videos * (count // len(videos) + 1))[:count]
     clips = Clips(
         [store], videos, input, phase="train", segments=chosen.segments, sampling="tsn_pytorch",
-        augment=AugmentParams((1.0, 0.875, 0.75)), side=224, seed=1,
+        augment=AugmentParams(scales=(1.0, 0.875, 0.75)), side=224, seed=1,
     )  # fmt: skip
     batches = BatchSampler(len(videos), chosen.batch, seed=1, shuffle=True, rank=0, world=1)
     images = chosen.segments * input.read * MODALITIES[input.stored].channels

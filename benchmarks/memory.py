@@ -96,7 +96,15 @@ def extract_one(video: str, store: str, device: str) -> None:
     values = {"flow": "dis", "size": {"width": 0, "height": 0}, "modalities": MODALITIES}
     made = params.build(ExtractRecipe, values)
     shard = ShardPlan("shard-0", (Span(VideoRecord("video", video)),), 0, 0)
-    job = worker.ShardJob(store, store, shard, made, "cpu", "skip", 300)
+    job = worker.ShardJob(
+        store=store,
+        heartbeat_folder=store,
+        shard=shard,
+        recipe=made,
+        device="cpu",
+        on_error="skip",
+        stall_s=300,
+    )
     (outcome,) = worker.extract_shard(job)
     assert outcome.status == "done", outcome.message
     # Not ru_maxrss: that of a child begins with its parent's size at the fork.

@@ -52,7 +52,9 @@ def video_of(k: int) -> tuple[VideoRecord, dict[str, Any]]:
     video_id = f"v_ApplyEyeMakeup_g{k % 25:02d}_c{k:07d}"
     path = f"/data/ucf101/UCF-101/ApplyEyeMakeup/{video_id}.avi"
     segments = (Interval(k % 101, 1.0, 2.0),)
-    record = VideoRecord(video_id, path, (k % 101,), "", ("train1",), segments)
+    record = VideoRecord(
+        video_id, path, labels=(k % 101,), subset="", splits=("train1",), segments=segments
+    )
     return record, {"bytes": 300_000 + k, "mtime_ns": 10**18 + k, "sha256": f"{k:064x}"}
 
 

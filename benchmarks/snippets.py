@@ -94,7 +94,7 @@ def write_all(folder: Path, planes: Sequence[dict[str, NDArray[np.uint8]]], vide
     ):
         for number in range(videos):
             source, video_id = number % len(planes), f"v{number:04d}"
-            writer.begin(Span(VideoRecord(video_id, "", (0,), splits=("train1",))))
+            writer.begin(Span(VideoRecord(video_id, "", labels=(0,), splits=("train1",))))
             for modality in STREAMS:
                 images = payloads[source][modality]
                 columns = {

@@ -99,7 +99,7 @@ def main() -> None:
         compile=chosen.compile,
     )  # fmt: skip
     batch = make_batch(input, stream, chosen.videos, network.size, device)
-    x = network_input(batch.images, batch.samples, input, network, stream, device)
+    x = network_input(batch.images, batch.samples, input, network, stream=stream, device=device)
     labels = batch.labels[:, 0].to(device)
     plain = torch.optim.SGD([w for w in model.parameters() if w.requires_grad], lr=1e-4)
 

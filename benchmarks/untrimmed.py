@@ -51,11 +51,11 @@ NETWORKS: Mapping[str, Callable[[int], str]] = {
 WAYS: Mapping[str, TestParams] = {
     "25 snippets, mean": TestParams(consensus="average", crops="1"),
     "25 snippets, as trained": TestParams(crops="1"),
-    "all snippets, mean": TestParams("mtwi", crops="1"),
-    "M-TWI code, average": TestParams("mtwi", crops="1", consensus="average"),
-    "M-TWI code, top-k": TestParams("mtwi", crops="1", consensus="top_k"),
-    "M-TWI paper, top-k": TestParams("mtwi", crops="1", consensus="top_k", mtwi="paper"),
-    "M-TWI code, attention": TestParams("mtwi", crops="1", consensus="attention"),
+    "all snippets, mean": TestParams(protocol="mtwi", crops="1"),
+    "M-TWI code, average": TestParams(protocol="mtwi", crops="1", consensus="average"),
+    "M-TWI code, top-k": TestParams(protocol="mtwi", crops="1", consensus="top_k"),
+    "M-TWI paper, top-k": TestParams(protocol="mtwi", crops="1", consensus="top_k", mtwi="paper"),
+    "M-TWI code, attention": TestParams(protocol="mtwi", crops="1", consensus="attention"),
 }
 """Ways to combine snippets. The third is the mean over the snippets of M-TWI."""
 FIGURES = {"kinetics": "accuracy", "thumos14": "mAP, THUMOS14", "activitynet": "mAP, ActivityNet"}
@@ -175,7 +175,7 @@ def snippets(
         store, made = open_store(folder / "store"), {}
         for video_id in videos_of(folder, fold):
             for protocol in ("dense", "mtwi"):
-                params = TestParams(protocol, crops="1", rate_hz=rate_hz)  # type: ignore[arg-type]
+                params = TestParams(protocol=protocol, crops="1", rate_hz=rate_hz)  # type: ignore[arg-type]
                 _, one = snippets_of(
                     network, store, video_id, params, SAMPLING_STRATEGIES["tsn_pytorch"]
                 )

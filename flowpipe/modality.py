@@ -7,7 +7,7 @@ each question about a modality.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,7 @@ class Modality:
     """Frames that an image needs beyond its own: 0 or 1."""
     zero_level: int | None
     """Byte that stands for no motion or no change; None for images without a sign."""
+    _: KW_ONLY
     maker: str
     """Key of the function that makes the images, in `extraction.planes.MAKERS`."""
     codec: str

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RgbConversion:
     """Conversion of a coded 4:2:0 picture to upright 8-bit RGB, in the numbers of libswscale."""
 

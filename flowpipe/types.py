@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import KW_ONLY, asdict, dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
@@ -44,6 +44,7 @@ class VideoRecord:
     video_id: str
     """Key of the video, unique in the data set; any text, never used as a path."""
     path: str
+    _: KW_ONLY
     labels: tuple[int, ...] = ()
     """Class indices into the data set's ``class_names``."""
     subset: str = ""
@@ -79,14 +80,14 @@ class VideoRecord:
             record = cls(
                 _check_type(values["video_id"], str),
                 _check_type(values["path"], str),
-                tuple(_check_type(label, int) for label in values.get("labels", ())),
-                _check_type(values.get("subset", ""), str),
-                tuple(_check_type(split, str) for split in values.get("splits", ())),
-                tuple(
+                labels=tuple(_check_type(label, int) for label in values.get("labels", ())),
+                subset=_check_type(values.get("subset", ""), str),
+                splits=tuple(_check_type(split, str) for split in values.get("splits", ())),
+                segments=tuple(
                     Interval(_check_type(s["label"], int), float(s["start_s"]), float(s["end_s"]))
                     for s in values.get("segments", ())
                 ),
-                tuple((float(a), float(b)) for a, b in values.get("ambiguous", ())),
+                ambiguous=tuple((float(a), float(b)) for a, b in values.get("ambiguous", ())),
             )
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ValueError(f"{values!r:.60} is no record of a video: {error!r}") from error
@@ -186,7 +187,7 @@ def check_columns(modality: str, count: int, columns: Mapping[str, NDArray[Any]]
         raise ValueError(f"{modality} columns must be {want}, got {got}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class VideoFacts:
     """Facts about a video, kept in the store; measured from the frames wherever they can tell."""
 
@@ -239,6 +240,7 @@ class Outcome:
     video_id: str
     status: str
     """``done``, ``partial`` (stored up to the damage) or ``failed`` (nothing stored)."""
+    _: KW_ONLY
     path: str = ""
     part: int = 0
     parts: int = 1

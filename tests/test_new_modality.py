@@ -50,7 +50,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         path, recipe=params.canonical(recipe), recipe_digest=params.digest(recipe), dataset={},
         class_names=("one",),
     )  # fmt: skip
-    span = Span(VideoRecord("clip", str(clip), (0,), splits=("train1",)))
+    span = Span(VideoRecord("clip", str(clip), labels=(0,), splits=("train1",)))
     with open_writer(path / "shards" / "shard-0.h5", recipe, ops) as writer:
         writer.begin(span)
         for window in Extraction(span, recipe, ops):

@@ -60,10 +60,18 @@ def adopt(
     )
     opened, stream = open_store(store), made.streams[modality]
     facts = RunFacts(
-        modality, split, input_spec(modality, stream.snippet_length, opened.modalities).stored,
-        stream, made.test, 1, opened.header.class_names, stored_dataset(store),
-        opened.header.recipe_digest, opened.header.recipe, fusion=made.fusion,
-    )  # fmt: skip
+        modality=modality,
+        split=split,
+        stored=input_spec(modality, stream.snippet_length, opened.modalities).stored,
+        stream=stream,
+        test=made.test,
+        seed=1,
+        class_names=opened.header.class_names,
+        dataset=stored_dataset(store),
+        recipe_digest=opened.header.recipe_digest,
+        extraction=opened.header.recipe,
+        fusion=made.fusion,
+    )
     given = list_given_options(modality, settings, sampling=sampling, pixels=pixels)
     order = TSN_ORDER if tsn_hmdb51_labels else None
     facts = adopt_weights(checkpoint, run.absolute(), facts, order, given)

@@ -23,6 +23,7 @@ def source_of(
     root: PathOrUrl | None,
     videos: PathOrUrl | None,
     annotations: PathOrUrl | None,
+    *,
     class_names: PathOrUrl | None,
     only: str | None,
     out: Path,

@@ -129,7 +129,9 @@ def evaluate_score_files(
         truth = select_ground_truth(labels.records, split, len(labels.class_names))
         one = read[path]
         values, missing = one.of(truth.video_ids)
-        _say_what_differs(one, split, truth.video_ids, missing, known, allow_missing)
+        _say_what_differs(
+            one, split, truth.video_ids, missing, known=known, allow_missing=allow_missing
+        )
         kept = ~np.isin(truth.video_ids, missing)
         results[split] = figures_of(protocol, values, truth.positives[kept])
         official = published.videos.get(split)
@@ -156,6 +158,7 @@ def _say_what_differs(
     split: str,
     video_ids: Sequence[str],
     missing: tuple[str, ...],
+    *,
     known: Collection[str],
     allow_missing: bool,
 ) -> None:

@@ -101,16 +101,29 @@ def export(
     _check_options(context, store, layout)
     if layout in FEATURE_LAYOUTS:
         features_job = FeatureExportJob(
-            store.absolute(), out.absolute(), layout, _names(modalities), _names(only), values
+            path=store.absolute(),
+            out=out.absolute(),
+            layout=layout,
+            streams=_names(modalities),
+            only=_names(only),
+            values=values,
         )
         count, lists = export_features(features_job)
         write_line(f"{out}: {count_noun(count, 'video')}")
         _write_lists(lists)
         return
     job = ExportJob(
-        store.absolute(), out.absolute(), layout, _names(modalities), _names(only), f".{images}",
-        quality, exact, tar_mb * 1_000_000, workers,
-    )  # fmt: skip
+        store.absolute(),
+        out.absolute(),
+        layout,
+        modalities=_names(modalities),
+        only=_names(only),
+        extension=f".{images}",
+        quality=quality,
+        exact=exact,
+        tar_bytes=tar_mb * 1_000_000,
+        workers=workers,
+    )
     with counting("exporting videos") as progress:
         done = export_store(job, progress)
     already = f", {done.already} were there" if done.already else ""

@@ -136,11 +136,19 @@ def features(
 
     on = choose_device(device)
     window = window or _default_window(runs)
-    networks = _open_networks(runs, weights, checkpoint, on, amp, layer, window)
+    networks = _open_networks(runs, weights, checkpoint, on, amp=amp, layer=layer, window=window)
     job = FeatureJob(
-        store.absolute(), out.absolute(), window, stride, split, video_ids, int(crops), on, amp,
-        batch_size or 0,
-    )  # fmt: skip
+        store=store.absolute(),
+        out=out.absolute(),
+        window=window,
+        stride=stride,
+        split=split,
+        video_ids=video_ids,
+        crops=int(crops),
+        device=on,
+        amp=amp,
+        views=batch_size or 0,
+    )
     with counting("computing rows") as progress:
         done = extract_features(job, networks, progress, say)
     videos, rows = count_noun(done.videos, "video"), count_noun(done.rows, "row")
@@ -156,6 +164,7 @@ def _open_networks(
     weights: tuple[Path, ...],
     checkpoint: str,
     device: str,
+    *,
     amp: str,
     layer: str,
     window: Extent,
@@ -181,7 +190,9 @@ def _open_networks(
         if isinstance(run, str):
             name = run.removeprefix(_PREFIX)
             frames = int(window.value) if window.unit == "frames" else default_window(name)
-            networks.append(VideoNetwork(name, next(files), device, amp, layer, frames))
+            networks.append(
+                VideoNetwork(name, next(files), device, amp, layer=layer, window=frames)
+            )
         else:
             networks.append(RunNetwork(run.absolute(), checkpoint, device, amp, layer))
     return networks

@@ -65,9 +65,18 @@ def import_(
     labels, splits = read_lists(lists)
     names = read_class_names(class_names) if class_names else ()
     job = ImportJob(
-        folder.absolute(), store.absolute(), layout or "", pairing, bound or 0.0, fps or 0.0,
-        dataset, names, labels, splits, workers,
-    )  # fmt: skip
+        folder.absolute(),
+        store.absolute(),
+        layout=layout or "",
+        pairing=pairing,
+        bound=bound or 0.0,
+        fps=fps or 0.0,
+        dataset=dataset,
+        class_names=names,
+        labels=labels,
+        splits=splits,
+        workers=workers,
+    )
     with counting("importing") as progress:
         done = import_folder(job, progress)
     for what, paths in (

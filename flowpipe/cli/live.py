@@ -55,7 +55,7 @@ live_options = chain(
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LiveOptions:
     """Options of `flowpipe predict --live`."""
 
@@ -84,6 +84,7 @@ def predict_live(
     recipe: ExtractRecipe,
     runs: tuple[Path, ...],
     weights: list[float],
+    *,
     checkpoint: str,
     device: str,
     options: LiveOptions,

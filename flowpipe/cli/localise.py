@@ -85,14 +85,14 @@ def localise(
     """
     check_output(out, ".json")
     params = LocalisationParams(
-        _numbers(thresholds) if thresholds is not None else _DEFAULT.thresholds,
-        smooth_s,
-        temperature,
-        run_score,  # type: ignore[arg-type]  # a key of RUN_SCORES
-        classes,
-        sigma,
-        most,
-        rate_hz,
+        thresholds=_numbers(thresholds) if thresholds is not None else _DEFAULT.thresholds,
+        smooth_s=smooth_s,
+        temperature=temperature,
+        run_score=run_score,  # type: ignore[arg-type]  # a key of RUN_SCORES
+        classes=classes,
+        sigma=sigma,
+        most=most,
+        rate_hz=rate_hz,
     )
     with open_features(features) as file:
         chosen = _streams(file, streams, weights)

@@ -170,7 +170,7 @@ extract_options = chain(
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Request:
     """Data set, recipe and run settings that the options of `extract` and `plan` describe."""
 
@@ -235,12 +235,20 @@ def request(
     if size and short_side:
         raise UsageError("--size and --short-side exclude each other")
     source = source_of(
-        dataset, root, videos, annotations, class_names, only, out, lists, val_fraction
+        dataset,
+        root,
+        videos,
+        annotations,
+        class_names=class_names,
+        only=only,
+        out=out,
+        lists=lists,
+        val_fraction=val_fraction,
     )
     file = read_recipe(recipe_file) if recipe_file else recipe_of(source["dataset"])
     file.build()  # reports every mistake of the file, in the train section too
     values = dict(file.values.get("extract") or {})
-    shorthand = _shorthand(modalities, size, short_side, fps, decoder, stream)
+    shorthand = _shorthand(modalities, size, short_side, fps, decoder=decoder, stream=stream)
     values = params.override(values, [*shorthand, *settings])
     chosen = devices.choose(device, gpus, workers, scheduler)
     warning = ""
@@ -270,13 +278,13 @@ def request(
     )
     # Listing the videos can take long, so everything else is checked before.
     return Request(
-        load_dataset(source),
-        source,
-        allow_missing,
-        recipe,
-        run,
-        warning,
-        _why_device(chosen, recipe),
+        dataset=load_dataset(source),
+        source=source,
+        allow_missing=allow_missing,
+        recipe=recipe,
+        run=run,
+        warning=warning,
+        why_device=_why_device(chosen, recipe),
     )
 
 
@@ -296,6 +304,7 @@ def _shorthand(
     size: str | None,
     short_side: int | None,
     fps: float | None,
+    *,
     decoder: str | None,
     stream: int | None,
 ) -> list[str]:

@@ -94,7 +94,16 @@ def predict(
     from flowpipe.tsn.testing.predict import FusedRun, same_classes
     from flowpipe.tsn.testing.predict import predict as run_prediction
 
-    options = LiveOptions(window_s, show, output, amp, compiled, top, least, as_json)
+    options = LiveOptions(
+        window_s=window_s,
+        show=show,
+        output=output,
+        amp=amp,
+        compiled=compiled,
+        top=top,
+        least=least,
+        as_json=as_json,
+    )
     if not live:
         options.check_unused()
     is_camera = live and is_stream(source)
@@ -112,7 +121,16 @@ def predict(
                 "--live needs runs whose stores were extracted with one recipe, and these have "
                 f"{len(plans)}; name one with --recipe"
             )
-        predict_live(source, plans[0].recipe, runs, of_runs, checkpoint, device, options, changed)
+        predict_live(
+            source,
+            plans[0].recipe,
+            runs,
+            of_runs,
+            checkpoint=checkpoint,
+            device=device,
+            options=options,
+            changed=changed,
+        )
         return
     params = test_params(facts[0].test, **changed)
     network_device, began = choose_device(device), time.monotonic()
@@ -205,7 +223,7 @@ def _extract(video: PathOrUrl, recipe: ExtractRecipe, store: Path, device: str) 
             say(f"warning: {warning}", "yellow")
         recipe = build(ExtractRecipe, values)
     options = RunOptions(
-        store, chosen.workers, device=chosen.device, gpus=chosen.gpus, on_error="partial",
+        store, workers=chosen.workers, device=chosen.device, gpus=chosen.gpus, on_error="partial",
         split_s=10,  # all cores share the video
     )  # fmt: skip
     record = VideoRecord("video", str(video.absolute() if isinstance(video, Path) else video))

@@ -80,8 +80,8 @@ def test(
 
     params = test_params(RunFacts.read(run).test, **changed)
     job = TestJob(
-        store.absolute(), run.absolute(), split, params, checkpoint,
-        choose_device(device), sampling, amp, out.absolute(),  # type: ignore[arg-type]
+        store.absolute(), run.absolute(), split=split, params=params, checkpoint=checkpoint,
+        device=choose_device(device), sampling=sampling, amp=amp, out=out.absolute(),  # type: ignore[arg-type]
     )  # fmt: skip
     began = time.monotonic()
     with counting("testing videos") as progress:

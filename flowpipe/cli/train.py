@@ -125,10 +125,26 @@ def train(
     )
     made = replace(made, streams={**made.streams, modality: stream})
     job = TrainJob(
-        store.absolute(), run.absolute(), made, modality, split, choose_device(device), workers,
-        seed, amp, accumulate, weights, validate_every, save_every, keep_every or 0, log_every,
-        deterministic, compiled, tensorboard, tuple(path.absolute() for path in also),
-    )  # fmt: skip
+        store.absolute(),
+        run.absolute(),
+        made,
+        modality,
+        split,
+        device=choose_device(device),
+        workers=workers,
+        seed=seed,
+        amp=amp,
+        accumulate=accumulate,
+        weights=weights,
+        validate_every=validate_every,
+        save_s=save_every,
+        keep_every=keep_every or 0,
+        log_every=log_every,
+        deterministic=deterministic,
+        compile=compiled,
+        tensorboard=tensorboard,
+        also=tuple(path.absolute() for path in also),
+    )
     with show_progress(f"{modality} {split}") as stepped:
         run_training(job, say, stepped)
     if os.environ.get("RANK", "0") == "0":

@@ -82,7 +82,7 @@ def load(root: PathOrUrl, version: str, *, annotations: PathOrUrl | None = None)
     if not any(paths.values()):
         raise nothing_found_error(tree, "ActivityNet", "v_--0edUL8zmA.mp4")
     listed = [
-        _record(one, video_id, facts, label, paths[video_id], video_id in blocked)
+        _record(one, video_id, facts, label, path=paths[video_id], blocked=video_id in blocked)
         for video_id, facts in sorted(database.items())
         if paths[video_id] or video_id not in blocked
     ]
@@ -153,6 +153,7 @@ def _record(
     video_id: str,
     facts: Mapping[str, Any],
     label: Mapping[str, int],
+    *,
     path: str,
     blocked: bool,
 ) -> VideoRecord:
@@ -172,7 +173,9 @@ def _record(
             f"{one.path}: video {video_id} differs from the official format: {error!r}"
         ) from error
     labels = tuple(sorted({segment.label for segment in segments}))
-    return VideoRecord(video_id, path, labels, subset, splits, segments)
+    return VideoRecord(
+        video_id, path, labels=labels, subset=subset, splits=splits, segments=segments
+    )
 
 
 def _note(dataset: Dataset, version: str, blocked: set[str]) -> str:

@@ -51,7 +51,7 @@ def _from_folder(folder: Path) -> Dataset:
             f"{folder} is no store and has no annotations: wanted THUMOS14's <Class>_test.txt or "
             "<Class>_val.txt in it, or the path of a JSON file in the form of ActivityNet's"
         )
-    return Dataset("thumos14", thumos14.CLASS_NAMES, (), records)
+    return Dataset("thumos14", thumos14.CLASS_NAMES, (), absent=records)
 
 
 def _from_json(path: Path) -> Dataset:
@@ -66,7 +66,7 @@ def _from_json(path: Path) -> Dataset:
         _record(path, video_id, facts, label, video_id in blocked)
         for video_id, facts in database.items()
     )
-    return Dataset("activitynet", tuple(label), (), records)
+    return Dataset("activitynet", tuple(label), (), absent=records)
 
 
 def _class_names(path: Path, content: Mapping[str, Any], database: Mapping[str, Any]) -> list[str]:
@@ -104,4 +104,4 @@ def _record(
         raise DatasetError(f"{path}, video {video_id}: wanted {_WANTED}, got {error!r}") from error
     labels = tuple(sorted({one.label for one in segments}))
     splits = () if blocked else (split_name(subset),)
-    return VideoRecord(video_id, "", labels, subset, splits, segments)
+    return VideoRecord(video_id, "", labels=labels, subset=subset, splits=splits, segments=segments)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 
 from flowpipe.errors import DatasetError
 from flowpipe.types import VideoRecord
@@ -74,6 +74,7 @@ class Dataset:
     """Name of each label of records and segments. It does not depend on which videos exist."""
     records: Sequence[VideoRecord]
     """Videos that exist, in a fixed order; their ids are unique."""
+    _: KW_ONLY
     absent: Sequence[VideoRecord] = ()
     """Videos that the official lists name but that have no file; their path is empty."""
     unlisted: tuple[str, ...] = ()
@@ -120,7 +121,9 @@ class Dataset:
         absent: list[VideoRecord] = []
         for record in listed:
             (there if record.path else absent).append(record)
-        return cls(name, class_names, tuple(there), tuple(absent), unlisted, note=note)
+        return cls(
+            name, class_names, tuple(there), absent=tuple(absent), unlisted=unlisted, note=note
+        )
 
     def with_note(self, note: str) -> Dataset:
         """Return a copy with another note.
@@ -200,6 +203,7 @@ class DatasetRow:
     """One-line description of the data set and its files."""
     load: Callable[..., Dataset]
     """``load(root: Path, **options) -> Dataset`` with keyword-only options."""
+    _: KW_ONLY
     made: bool = False
     """True if `load` generates missing videos; it then accepts ``progress``."""
     own: bool = False

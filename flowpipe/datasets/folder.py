@@ -97,7 +97,7 @@ def load(
         notes.append(f"{count_noun(total, 'file')} left out: {SkippedFiles.words(left_out)}.")
     absent = tuple(VideoRecord(id_of(name), "") for name in dangling)
     return Dataset(
-        "folder", tuple(classes), records, absent, note=" ".join(notes), left_out=left_out
+        "folder", tuple(classes), records, absent=absent, note=" ".join(notes), left_out=left_out
     )
 
 

@@ -88,7 +88,7 @@ def load(root: PathOrUrl, *, annotations: PathOrUrl | None = None) -> Dataset:
             "hmdb51_org.rar holds another archive for each class",
         )  # fmt: skip
     listed = [
-        VideoRecord(key, path, (labels[key],), splits=tuple(sorted(splits[key])))
+        VideoRecord(key, path, labels=(labels[key],), splits=tuple(sorted(splits[key])))
         for key, path in paths.items()
     ]
     dataset = Dataset.from_listed("hmdb51", CLASS_NAMES, listed, unlisted)

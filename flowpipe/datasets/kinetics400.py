@@ -83,9 +83,9 @@ def load(root: PathOrUrl, *, annotations: PathOrUrl | None = None) -> Dataset:
         VideoRecord(
             video_id,
             paths[video_id],
-            (label[class_name],) if class_name else (),
-            subset,
-            _SPLITS[subset],
+            labels=(label[class_name],) if class_name else (),
+            subset=subset,
+            splits=_SPLITS[subset],
         )
         for video_id, (class_name, subset) in rows.items()
     )

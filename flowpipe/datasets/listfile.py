@@ -149,7 +149,7 @@ def _dataset(found: ReadList, class_names: tuple[str, ...] | None) -> Dataset:
     if not columns.splits:
         split_of = {text: tuple(filter(kind_of_split, own)) for text, own in split_of.items()}
     records = tuple(
-        VideoRecord(video_id, path, index[label], subset, split_of[split])
+        VideoRecord(video_id, path, labels=index[label], subset=subset, splits=split_of[split])
         for video_id, path, label, subset, split in zip(
             ids,
             found.full,

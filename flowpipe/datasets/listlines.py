@@ -11,7 +11,7 @@ import re
 import sys
 from array import array
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from itertools import chain, islice
 from typing import TextIO
 
@@ -37,6 +37,7 @@ class Columns:
     """Columns of a list file; a column that the list lacks is empty."""
 
     source: PathOrUrl
+    _: KW_ONLY
     paths: list[str] = field(default_factory=list)
     lines: array[int] = field(default_factory=lambda: array("q"))
     """Line number of each video; an array takes a quarter of the memory of a list."""

@@ -114,8 +114,8 @@ def load(root: PathOrUrl, *, annotations: PathOrUrl | None = None) -> Dataset:
         subset = video_id.split("_")[1]
         listed.append(
             VideoRecord(
-                video_id, path, labels, subset, SPLITS[subset], own,
-                tuple(sorted(ambiguous.get(video_id, ()))),
+                video_id, path, labels=labels, subset=subset, splits=SPLITS[subset], segments=own,
+                ambiguous=tuple(sorted(ambiguous.get(video_id, ()))),
             )
         )  # fmt: skip
     dataset = Dataset.from_listed("thumos14", CLASS_NAMES, listed, unlisted)
@@ -154,7 +154,17 @@ def read_records(lists: Lists) -> tuple[VideoRecord, ...]:
             subset = video_id.split("_")[1]
             spans = tuple(ambiguous.get(video_id, ()))
             splits = (split_name(subset),)
-            records.append(VideoRecord(video_id, "", labels, subset, splits, own, spans))
+            records.append(
+                VideoRecord(
+                    video_id,
+                    "",
+                    labels=labels,
+                    subset=subset,
+                    splits=splits,
+                    segments=own,
+                    ambiguous=spans,
+                )
+            )
     return tuple(records)
 
 

@@ -6,7 +6,7 @@ import os
 import posixpath
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,6 +22,7 @@ class FileTree:
     root: str
     files: list[str] = field(default_factory=list)
     """Paths relative to the root, forward slashes, sorted."""
+    _: KW_ONLY
     dangling: list[str] = field(default_factory=list)
     """Links whose target does not exist, relative paths, sorted."""
     repeated: list[str] = field(default_factory=list)

@@ -69,7 +69,7 @@ def load(root: PathOrUrl, *, annotations: PathOrUrl | None = None) -> Dataset:
     if not any(paths.values()):
         raise nothing_found_error(tree, "UCF101", "v_ApplyEyeMakeup_g01_c01.avi")
     listed = [
-        VideoRecord(key, path, (labels[key],), splits=tuple(sorted(splits[key])))
+        VideoRecord(key, path, labels=(labels[key],), splits=tuple(sorted(splits[key])))
         for key, path in paths.items()
     ]
     dataset = Dataset.from_listed("ucf101", class_names, listed, unlisted)

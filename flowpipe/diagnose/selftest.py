@@ -106,7 +106,16 @@ def _surfaces(ops: Ops, cpu: Ops, frames: NDArray[np.uint8]) -> Check:
     columns, rows = taps(width, 1 << 14), taps(height, 1 << 12)
     gains = np.array([8192, 9539, 13074, -6660, -3209, 16525], np.int32)
     for bits, turns in product((8, 10), range(4)):
-        conversion = RgbConversion(height, width, bits, gains, columns, rows, turns, turns % 2 == 1)
+        conversion = RgbConversion(
+            height=height,
+            width=width,
+            bits=bits,
+            colour=gains,
+            columns=columns,
+            rows=rows,
+            quarter_turns=turns,
+            mirrored=turns % 2 == 1,
+        )
         size = (height + (height + 1) // 2) * (width + 1) * (1 if bits == 8 else 2)
         picture = rng.integers(0, 256, size, np.uint8)
         for backend, images in zip((ops, get_ops("reference")), found, strict=True):

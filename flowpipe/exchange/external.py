@@ -22,7 +22,7 @@ T = TypeVar("T")
 _SAMPLED_FOLDERS = 100
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ExternalFolders:
     """Frame folders of another tool, ready to be imported."""
 
@@ -77,17 +77,24 @@ def find_videos(job: ImportJob) -> ExternalFolders:
     records, class_names, unlisted, absent = _records(job, paths)
     copied = frozenset(name for name in modalities if _is_jpeg(job, paths, name))
     return ExternalFolders(
-        modalities,
-        copied,
-        [
-            ExternalFolder(job.folder / path, record, modalities, pairing, job.fps, copied)
+        modalities=modalities,
+        copied=copied,
+        sources=[
+            ExternalFolder(
+                path=job.folder / path,
+                record=record,
+                modalities=modalities,
+                pairing=pairing,
+                fps=job.fps,
+                copied=copied,
+            )
             for path, record in zip(paths, records, strict=True)
         ],
-        {"dataset": job.dataset or "frames", "imported_from": str(job.folder.absolute())},
-        class_names,
-        {"pairing": pairing, "fps": job.fps},
-        unlisted,
-        absent,
+        dataset={"dataset": job.dataset or "frames", "imported_from": str(job.folder.absolute())},
+        class_names=class_names,
+        described={"pairing": pairing, "fps": job.fps},
+        unlisted=unlisted,
+        absent=absent,
     )
 
 
@@ -162,7 +169,7 @@ def _records(
         labels = [(class_names.index(parent),) if all(parents) else () for parent in parents]
         splits = [()] * len(paths)
     records = [
-        VideoRecord(video_id, str(job.folder / path), own, splits=parts)
+        VideoRecord(video_id, str(job.folder / path), labels=own, splits=parts)
         for video_id, path, own, parts in zip(ids, paths, labels, splits, strict=True)
     ]
     return records, class_names, unlisted, absent

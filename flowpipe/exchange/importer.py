@@ -26,7 +26,7 @@ from flowpipe.types import Span
 _VIDEOS_A_SHARD = 200
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Target:
     """The store that all shards of an import go to."""
 
@@ -166,13 +166,13 @@ def _target(
     )
     store = open_store(job.store)
     return _Target(
-        job.store,
-        params.canonical(recipe),
-        params.digest(recipe),
-        {"imported": True, "flowpipe": __version__},
-        streams,
-        frozenset(store.videos),
-        store.shards,
+        store=job.store,
+        recipe=params.canonical(recipe),
+        digest=params.digest(recipe),
+        backend={"imported": True, "flowpipe": __version__},
+        streams=streams,
+        there=frozenset(store.videos),
+        shards=store.shards,
     )
 
 

@@ -92,7 +92,7 @@ class ExportedFolder:
         return kept, planes.shape[2], planes.shape[3]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ExternalFolder:
     """A frame folder of another tool."""
 

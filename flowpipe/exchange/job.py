@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -24,6 +24,7 @@ class ExportJob:
     """Folder to write to."""
     layout: str
     """Key of `LAYOUTS`, or `WEBDATASET`."""
+    _: KW_ONLY
     modalities: tuple[str, ...] = ()
     """Modalities to export; empty for all."""
     only: tuple[str, ...] = ()
@@ -39,7 +40,7 @@ class ExportJob:
     workers: int = 1
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Exported:
     """Result of an export."""
 
@@ -86,6 +87,7 @@ class ImportJob:
 
     folder: Path
     store: Path
+    _: KW_ONLY
     layout: str = ""
     """Key of `LAYOUTS`, which implies the pairing; or empty with `pairing`."""
     pairing: Pairing | None = None

@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Literal
 
 from flowpipe.modality import MODALITIES
@@ -33,6 +33,7 @@ class FolderLayout:
     first: int
     """Number of the first flow field."""
     pairing: Pairing
+    _: KW_ONLY
     lists: tuple[str, ...]
     """Kinds of list files that readers of this layout take."""
     summary: str
@@ -78,18 +79,18 @@ LAYOUTS = {
     row.name: row
     for row in (
         FolderLayout(
-            "dense_flow", 1, "end", ("tsn", "mmaction2"),
-            "as TSN's extract_gpu: from 1; img_k is the second frame of flow_k; the first frame is "
-            "left out",
+            "dense_flow", 1, "end", lists=("tsn", "mmaction2"),
+            summary="as TSN's extract_gpu: from 1; img_k is the second frame of flow_k; the first "
+            "frame is left out",
         ),
         FolderLayout(
-            "denseflow", 0, "start", ("mmaction2",),
-            "as open-mmlab's denseflow: from 0; img_k is the first frame of flow_k",
+            "denseflow", 0, "start", lists=("mmaction2",),
+            summary="as open-mmlab's denseflow: from 0; img_k is the first frame of flow_k",
         ),
         FolderLayout(
-            "mmaction2", 1, "start", ("tsn", "mmaction2"),
-            "as mmaction2's build_rawframes: from 1; img_k is the first frame of flow_k; in "
-            "folders by class",
+            "mmaction2", 1, "start", lists=("tsn", "mmaction2"),
+            summary="as mmaction2's build_rawframes: from 1; img_k is the first frame of flow_k; "
+            "in folders by class",
             by_class=True,
         ),
     )

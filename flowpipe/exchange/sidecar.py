@@ -31,7 +31,7 @@ WRONG_VALUES = (ValueError, LookupError, TypeError, AttributeError)
 _VERSION = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StoreSidecar:
     """Values that all videos of an export share."""
 
@@ -85,16 +85,16 @@ class StoreSidecar:
         """
         header = store.header
         return cls(
-            layout,
-            dict(extensions),
-            {name: store.codec(name) for name in extensions},
-            {name: store.quantiser(name) for name in extensions},
-            params.canonical(header.recipe),
-            header.recipe_digest,
-            header.dataset,
-            header.class_names,
-            quality,
-            content,
+            layout=layout,
+            extensions=dict(extensions),
+            codecs={name: store.codec(name) for name in extensions},
+            quantisers={name: store.quantiser(name) for name in extensions},
+            recipe=params.canonical(header.recipe),
+            recipe_digest=header.recipe_digest,
+            dataset=header.dataset,
+            class_names=header.class_names,
+            quality=quality,
+            content=content,
         )
 
     def write(self, out: Path) -> None:
@@ -157,7 +157,7 @@ class StoreSidecar:
             raise FormatError(f"{path} cannot be read: {error}") from error
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class VideoSidecar:
     """Facts of one video, and the payloads that its image files do not hold."""
 
@@ -205,10 +205,10 @@ class VideoSidecar:
         """
         video = store.videos[video_id]
         return cls(
-            video.meta,
-            {name: video.images[name] for name in modalities},
-            video.pts_s,
-            {
+            meta=video.meta,
+            images={name: video.images[name] for name in modalities},
+            pts_s=video.pts_s,
+            columns={
                 name: {
                     column.name: store.column(video_id, name, column.name)
                     for column in MODALITIES[name].columns
@@ -280,7 +280,14 @@ class VideoSidecar:
                         ]
                     elif kind == "crcs":
                         crcs[modality] = arrays[key]
-                return cls(facts["meta"], facts["images"], arrays["pts_s"], columns, payloads, crcs)
+                return cls(
+                    meta=facts["meta"],
+                    images=facts["images"],
+                    pts_s=arrays["pts_s"],
+                    columns=columns,
+                    payloads=payloads,
+                    crcs=crcs,
+                )
         except (OSError, zipfile.BadZipFile, *WRONG_VALUES) as error:
             raise FormatError(f"{path} cannot be read: {error}") from error
 

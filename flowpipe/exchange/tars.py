@@ -200,10 +200,10 @@ def _plain(notes: VideoSidecar) -> dict[str, Any]:
 def _parse_notes(values: dict[str, Any]) -> VideoSidecar:
     images, pts_s, columns = values.pop("images"), values.pop("pts_s"), values.pop("columns")
     return VideoSidecar(
-        values,
-        images,
-        np.array(pts_s, np.float64),
-        {
+        meta=values,
+        images=images,
+        pts_s=np.array(pts_s, np.float64),
+        columns={
             modality: {
                 column.name: np.array(columns[modality][column.name], column.dtype).reshape(
                     -1, *column.shape

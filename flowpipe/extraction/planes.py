@@ -292,9 +292,14 @@ def _warped_flow(window: FrameWindow) -> Made:
     assert window.motions is not None
     motions = window.motions.result()
     warped = subtract_motion(
-        motions, maker.ops, maker.solver, maker.recipe.warp.margin_px, window.gray, window.prepared,
-        window.flow,
-    )  # fmt: skip
+        motions,
+        maker.ops,
+        maker.solver,
+        maker.recipe.warp.margin_px,
+        gray=window.gray,
+        prepared=window.prepared,
+        flow=window.flow,
+    )
     data, clipped = maker.ops.quantise(warped, maker.recipe.bound)
     return data, {
         "clipped": clipped,

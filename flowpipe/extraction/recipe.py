@@ -57,7 +57,7 @@ class SizeParams:
         return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ExtractRecipe:
     """Settings that determine the stored bytes; each section's class is beside the code it sets."""
 

@@ -29,7 +29,7 @@ WINDOW_COLUMNS = ("start_frame", "stop_frame", "start_s", "end_s")
 VALUES = ("features", "scores")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FeatureVideo:
     """Video of a file of features."""
 
@@ -228,9 +228,14 @@ class FeatureFile:
             record = VideoRecord.from_json(json.loads(texts["record"][k]))
             frames, fps, start_s, end_s = (column[k] for column in numbers)
             self.videos[video_id] = FeatureVideo(
-                frames, fps, start_s, end_s, texts["status"][k], record,
-                slice(first[k], first[k + 1]),
-            )  # fmt: skip
+                frames=frames,
+                fps=fps,
+                start_s=start_s,
+                end_s=end_s,
+                status=texts["status"][k],
+                record=record,
+                rows=slice(first[k], first[k + 1]),
+            )
         self.streams = {
             name: StreamFacts(name, _texts(group["class_names"]), self._facts_of(group))
             for name, group in file["streams"].items()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ class WindowedVideo:
     """A video with the windows of its rows."""
 
     record: VideoRecord
+    _: KW_ONLY
     frames: int
     """Number of stored frames, N."""
     fps: float

@@ -24,7 +24,7 @@ ESTIMATORS = {"ransac": cv2.RANSAC, "magsac": cv2.USAC_MAGSAC}
 MOTIONS = 2  # that compete: the camera's, and the largest of the foreground
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class WarpParams:
     """Settings of warped flow: the ``warp`` section of a recipe.
 

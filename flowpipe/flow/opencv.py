@@ -18,7 +18,7 @@ opencv: Any = cv2  # its type stubs lack optflow and allow no None as the initia
 DIS_SMALLEST_PX = 16  # DIS asserts on smaller images, and at some presets crashes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class OpenCVTVL1Params:
     """Settings of cv2.optflow.DualTVL1OpticalFlow; the defaults are OpenCV's."""
 
@@ -52,7 +52,7 @@ class DISParams:
     preset: Literal["ultrafast", "fast", "medium"] = "medium"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FarnebackParams:
     """Settings of cv2.calcOpticalFlowFarneback; the defaults are dense_flow's."""
 

@@ -35,7 +35,7 @@ OF_CUDA = -217  # cv2.Error.GpuApiCallError: CUDA or the driver failed, whatever
 WIDEST_WINDOW_PX = 201  # the GPU's constant memory holds half a Gaussian of this size
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class OpenCVCudaTVL1Params:
     """Settings of cv2.cuda.OpticalFlowDual_TVL1; the defaults are OpenCV's."""
 
@@ -56,7 +56,7 @@ class OpenCVCudaTVL1Params:
         check_counts(self, 10_000, "scales", "warps", "iterations")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class OpenCVCudaBroxParams:
     """Settings of cv2.cuda.BroxOpticalFlow (Brox et al. 2004); the defaults are dense_flow's."""
 
@@ -81,7 +81,7 @@ class OpenCVCudaBroxParams:
         check_counts(self, 1000, "inner_iterations", "outer_iterations", "solver_iterations")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class OpenCVCudaFarnebackParams:
     """Settings of cv2.cuda.FarnebackOpticalFlow; the defaults are OpenCV's and dense_flow's."""
 

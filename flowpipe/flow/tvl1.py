@@ -43,7 +43,7 @@ VARIANTS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TVL1Params:
     """Settings of TV-L1, named as in the paper; the defaults are those of all OpenCV versions."""
 

@@ -91,6 +91,7 @@ def subtract_motion(
     ops: Any,
     solver: Any,
     margin_px: int,
+    *,
     gray: Any,
     prepared: Any,
     flow: Any,

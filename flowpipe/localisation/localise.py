@@ -32,7 +32,7 @@ FloatArray = NDArray[np.float64]
 RunScore = Literal["contrast", "mean", "peak"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LocalisationParams:
     """Settings of the localisation."""
 

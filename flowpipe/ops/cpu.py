@@ -64,7 +64,7 @@ SIGNATURES = {  # count and sizes, then arrays, as kernels/cpu/operations.h decl
 CACHE_LINE = 16  # floats; a state begins at a cache line
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NativeCore:
     """Compiled core, or the reason why there is none."""
 
@@ -105,20 +105,24 @@ def native_core(path: str = str(LIBRARY)) -> NativeCore:
     """
     advice = f"install a C++ compiler (g++ or clang++), then {install_command()}"
     if not Path(path).exists():
-        return NativeCore(path, reason=f"no compiled core at {path}: {advice}")
+        return NativeCore(path=path, reason=f"no compiled core at {path}: {advice}")
     try:
         library = ctypes.CDLL(path)
         library.flowpipe_isas.restype = library.flowpipe_compiler.restype = ctypes.c_char_p
         abi = library.flowpipe_abi()
     except (OSError, AttributeError) as error:
-        return NativeCore(path, reason=f"the core at {path} cannot be loaded ({error}): {advice}")
+        return NativeCore(
+            path=path, reason=f"the core at {path} cannot be loaded ({error}): {advice}"
+        )
     if abi != ABI:
         found = f"the core at {path} has interface {abi}, this flowpipe needs {ABI}"
-        return NativeCore(path, reason=f"{found}: {install_command()}")
+        return NativeCore(path=path, reason=f"{found}: {install_command()}")
     compiled = tuple(library.flowpipe_isas().decode().split())
     usable = tuple(isa for isa in compiled if library.flowpipe_supports(isa.encode()))
     compiler = library.flowpipe_compiler().decode()
-    return NativeCore(path, compiled, usable, compiler, library=library)
+    return NativeCore(
+        path=path, compiled=compiled, usable=usable, compiler=compiler, library=library
+    )
 
 
 class CpuState:

@@ -131,7 +131,9 @@ class CpuFeatures:
         self, in_first: Points, in_second: Points, threshold_px: float, most: int, least: int
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         check_matches(in_first, in_second)
-        return scaled_homographies(in_first, in_second, threshold_px, most, least, self._search)
+        return scaled_homographies(
+            in_first, in_second, threshold_px, most, least=least, search=self._search
+        )
 
     def _search(
         self, rows: NDArray[np.float32], most: int, least: int, threshold: np.float32

@@ -63,8 +63,9 @@ class ReferenceFeatures:
         self, in_first: Points, in_second: Points, threshold_px: float, most: int, least: int
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         check_matches(in_first, in_second)
-        how = threshold_px, most, least, search_homographies
-        return scaled_homographies(in_first, in_second, *how)
+        return scaled_homographies(
+            in_first, in_second, threshold_px, most, least=least, search=search_homographies
+        )
 
 
 def level_ranges(gray: NDArray[np.uint8], places: NDArray[np.int64]) -> NDArray[np.uint8]:

@@ -47,7 +47,13 @@ class Homography:
 
 
 def scaled_homographies(
-    in_first: Points, in_second: Points, threshold_px: float, most: int, least: int, search: Search
+    in_first: Points,
+    in_second: Points,
+    threshold_px: float,
+    most: int,
+    *,
+    least: int,
+    search: Search,
 ) -> tuple[F64, NDArray[np.bool_]]:
     """Scale the first frame's points to -1 .. 1, search, and return homographies in pixels.
 

@@ -84,10 +84,10 @@ def contact_sheet(
         )
     for row, (name, shown) in enumerate(cells.items()):
         y = top + row * (height + _GAP)
-        _write_lines(page, y, name, _modality_lines(store, video, name), _NAMES_WIDTH - 14)
+        _write_lines(page, y, name, _modality_lines(store, video, name), width=_NAMES_WIDTH - 14)
         for column in range(len(numbers)):
             x = left + column * (width + _GAP)
-            _draw_scaled(page, shown.picture(column, full), x, y, width, height)
+            _draw_scaled(page, shown.picture(column, full), x, y, width=width, height=height)
     return page.pixels
 
 
@@ -133,10 +133,15 @@ def store_sheet(store: Store, *, videos: int = 8, cell_px: int = 232) -> NDArray
         y = top + row * (height + _GAP)
         lines = [*_class_lines(store, video), f"frame {number} of {video.frames}"]
         lines.append(f"{video.pts_s[number]:.2f} s")
-        _write_lines(page, y, video.video_id, lines, _NAMES_WIDTH - 14, _warnings(video))
+        _write_lines(page, y, video.video_id, lines, width=_NAMES_WIDTH - 14, warn=_warnings(video))
         for column, shown in enumerate(cells[row]):
             _draw_scaled(
-                page, shown.picture(0, full), left + column * (width + _GAP), y, width, height
+                page,
+                shown.picture(0, full),
+                left + column * (width + _GAP),
+                y,
+                width=width,
+                height=height,
             )
     return page.pixels
 
@@ -165,7 +170,7 @@ class _Cells:
 
 
 def _draw_scaled(
-    page: Page, picture: NDArray[np.uint8] | None, x: int, y: int, width: int, height: int
+    page: Page, picture: NDArray[np.uint8] | None, x: int, y: int, *, width: int, height: int
 ) -> None:
     if picture is None:
         page.blank(x, y, width, height, "no image")
@@ -198,7 +203,7 @@ def _write_head(
 
 
 def _write_lines(
-    page: Page, y: int, title: str, lines: Sequence[str], width: int, warn: Sequence[str] = ()
+    page: Page, y: int, title: str, lines: Sequence[str], *, width: int, warn: Sequence[str] = ()
 ) -> None:
     page.write(title, _MARGIN, y + 14, 13, bold=True, width=width)
     for line, text in enumerate(lines):

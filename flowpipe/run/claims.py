@@ -107,7 +107,7 @@ def claim_store(
         stack.enter_context(_refresh(own / CLAIM_FILE, beat_s))
         for folder in sorted(own.parent.iterdir()):
             if folder != own:
-                _yield_to_older(store, own, mine, folder, say, silence_s)
+                _yield_to_older(store, own, mine, folder, say=say, silence_s=silence_s)
         yield own
 
 
@@ -156,6 +156,7 @@ def _yield_to_older(
     own: Path,
     mine: Claim,
     folder: Path,
+    *,
     say: Callable[[str], None],
     silence_s: float,
 ) -> None:

@@ -241,6 +241,6 @@ def _killed_outcome(span: Span, words: str) -> Outcome:
             "again"
         )
     return Outcome(
-        span.record.video_id, "failed", span.record.path, span.part, span.parts,
+        span.record.video_id, "failed", path=span.record.path, part=span.part, parts=span.parts,
         reason=reason, message=f"{span.record.path}: {told}",
     )  # fmt: skip

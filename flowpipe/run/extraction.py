@@ -215,7 +215,7 @@ def run_plan(
     apply(plan.changes, opened, source)
     adopt(options.store)
     before_run = Counter({"already done": plan.done, "quarantined": plan.quarantined})
-    summary = Summary(before_run, parts=plan.split)
+    summary = Summary(counts=before_run, parts=plan.split)
     ledger = Ledger(options.store)
     summary.ledger = ledger.path
     try:
@@ -311,10 +311,17 @@ def _work(
     with pool_of as pool, interruption.defer():
         store = options.store.resolve()
         job = ShardJob(
-            str(store), str(folder.resolve()), plan.shards[0], recipe, plan.device,
-            options.on_error, options.stall_s, options.cache, options.publish_s,
-            options.max_damaged,
-        )  # fmt: skip
+            store=str(store),
+            heartbeat_folder=str(folder.resolve()),
+            shard=plan.shards[0],
+            recipe=recipe,
+            device=plan.device,
+            on_error=options.on_error,
+            stall_s=options.stall_s,
+            cache=options.cache,
+            publish_s=options.publish_s,
+            max_damaged=options.max_damaged,
+        )
 
         def drive(shards: Sequence[ShardPlan]) -> Iterator[Outcome]:
             yield from Driver(

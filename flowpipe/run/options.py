@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 
 from flowpipe.remote import Cache, default_cache
@@ -22,6 +22,7 @@ class RunOptions:
     """Options of a run that change no stored byte."""
 
     store: Path
+    _: KW_ONLY
     workers: int = 1
     """Number of workers; 0 for as many as keep the GPUs busy, see `workers_for_gpus`."""
     scheduler: str = ""
@@ -55,7 +56,7 @@ class RunOptions:
         return self.on_error + (chosen if self.max_damaged != MAX_DAMAGED else "")
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Summary:
     """Totals of a run."""
 

@@ -34,7 +34,7 @@ SpanKey = tuple[str, int, int]
 """(video_id, part, parts): key of a span in a store."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Rates:
     """Costs of a frame with one recipe on one machine."""
 
@@ -74,7 +74,7 @@ class Rates:
         return {"cores": self.frame_s / cores, "gpus": gpu_s, "stage": slowest_s / workers}
 
 
-NOTHING = Rates(1.0, 1.0)
+NOTHING = Rates(frame_s=1.0, frame_bytes=1.0)
 """Placeholder rates of a run that has no frame to extract."""
 
 
@@ -88,7 +88,7 @@ class ShardPlan:
     bytes: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """Work of a run, computed before it starts."""
 
@@ -382,4 +382,4 @@ def _hash(text: str) -> int:
 
 
 def _refusal(record: VideoRecord, reason: str, message: str) -> Outcome:
-    return Outcome(record.video_id, "failed", record.path, reason=reason, message=message)
+    return Outcome(record.video_id, "failed", path=record.path, reason=reason, message=message)

@@ -98,7 +98,9 @@ def measure(recipe: ExtractRecipe, device: str, sample: HeaderSample) -> Rates:
         gpu_s = flow_s
     else:
         stages_s["compute"] += flow_s
-    return Rates(sum(stages_s.values()), frame_bytes, gpu_s, stages_s=stages_s)
+    return Rates(
+        frame_s=sum(stages_s.values()), frame_bytes=frame_bytes, gpu_s=gpu_s, stages_s=stages_s
+    )
 
 
 def on_gpu(recipe: ExtractRecipe, ops: Ops) -> bool:

@@ -40,7 +40,7 @@ from flowpipe.words import count_noun
 RECORD_FIELDS = ("labels", "subset", "splits", "segments", "ambiguous", "path")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StoreChanges:
     """Differences between a store and the data set with its files."""
 

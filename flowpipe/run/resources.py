@@ -16,7 +16,7 @@ from flowpipe.run.worker_count import describe_mps, usable_cores, usable_memory,
 from flowpipe.words import count_noun
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Resources:
     """Device and workers of a run, and the costs of a frame with them."""
 
@@ -71,7 +71,14 @@ def choose_rates(recipe: ExtractRecipe, sample: HeaderSample, options: RunOption
     if not workers:
         workers, words = workers_for_gpus(options.gpus, costs, cores, usable_memory())
     words = "; ".join(filter(None, [words, describe_mps(workers, options.gpus)]))
-    chosen = Resources(costs, options.device, options.gpus, workers, cores, words)
+    chosen = Resources(
+        rates=costs,
+        device=options.device,
+        gpus=options.gpus,
+        workers=workers,
+        cores=cores,
+        words=words,
+    )
     if not options.any_device or options.device != "cuda":
         return chosen
     alone = _on_cores(recipe, sample, options)
@@ -102,7 +109,14 @@ def choose_nothing(options: RunOptions) -> Resources:
         Device and workers.
     """
     workers = max(1, options.workers, options.gpus)
-    return Resources(NOTHING, options.device, options.gpus, workers, workers, "")
+    return Resources(
+        rates=NOTHING,
+        device=options.device,
+        gpus=options.gpus,
+        workers=workers,
+        cores=workers,
+        words="",
+    )
 
 
 def cores_only_s(plan: Plan, recipe: ExtractRecipe) -> float:
@@ -150,7 +164,9 @@ def _on_cores(recipe: ExtractRecipe, sample: HeaderSample, options: RunOptions) 
     workers = options.workers or cores
     if decoding:
         workers = max(1, workers // decoding) * decoding
-    return Resources(costs, "cpu", decoding, workers, cores, "")
+    return Resources(
+        rates=costs, device="cpu", gpus=decoding, workers=workers, cores=cores, words=""
+    )
 
 
 def _measure_cores_alone(recipe: ExtractRecipe, sample: HeaderSample) -> Rates | None:

@@ -54,7 +54,7 @@ SLOWEST_DISK_BYTES_PER_S = 4e6
 """Slowest writing speed at which publishing a shard does not count as stalled, bytes per second."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ShardJob:
     """Arguments of a worker that makes one shard."""
 
@@ -137,7 +137,7 @@ def _extract_shard(job: ShardJob, heartbeat: WorkerHeartbeat) -> list[Outcome]:
     return outcomes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Stored:
     """Result of one pass over a span, appended to the shard."""
 
@@ -217,7 +217,7 @@ class _Task:
     def _try(self, position: int, span: Span) -> Outcome:
         began, bytes_before = time.monotonic(), self.shard.bytes_written
         outcome = Outcome(
-            span.record.video_id, "failed", span.record.path, span.part, span.parts,
+            span.record.video_id, "failed", path=span.record.path, part=span.part, parts=span.parts,
             backend=self._backend, worker=f"{platform.node()}:{os.getpid()}",
         )  # fmt: skip
         path, beat = span.record.path, self.watchdog.beat
@@ -316,9 +316,9 @@ class _Task:
         except DecodeError as error:
             damage = error
         return _Stored(
-            extraction, damage, frames, images,
-            Counter({**extraction.seconds, "write": write_s}),
-            Counter({**extraction.busy_s, "write": busy_s}),
+            extraction=extraction, error=damage, frames=frames, images=images,
+            seconds=Counter({**extraction.seconds, "write": write_s}),
+            busy_s=Counter({**extraction.busy_s, "write": busy_s}),
         )  # fmt: skip
 
     def _note(self, position: int, span: Span, frames: int, every_s: float) -> None:

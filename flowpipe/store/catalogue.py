@@ -101,7 +101,7 @@ class Catalogue:
         raise KeyError(video_id)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Table:
     """All rows of a catalogue; those from `used` on repeat an entry that counts elsewhere (S24)."""
 
@@ -223,7 +223,10 @@ def merge(pieces: Iterable[ShardRows]) -> Catalogue:
     metas = PackedMeta(
         PackedStrings.pack(blocks), np.array([zlib.crc32(block) for block in blocks], "<u4")
     )
-    table = Table(PackedStrings.pack(ids), columns, metas, whole, incomplete, used)
+    table = Table(
+        ids=PackedStrings.pack(ids), columns=columns, metas=metas, complete=whole,
+        incomplete=incomplete, used=used,
+    )  # fmt: skip
     return Catalogue([facts[k] for k in by_name], table)
 
 

@@ -202,13 +202,13 @@ def _payloads(shard: Shard, decode: bool) -> Iterator[Fault]:
                 number = image - e.first[modality]
                 yield e.video_id, "S17", f"image {number} of {modality} does not have its CRC"
             for e in shard.entries:
-                yield from _decodes(fd, stream, modality, e, set(bad), decode)
+                yield from _decodes(fd, stream, modality, e, bad=set(bad), every=decode)
     finally:
         os.close(fd)
 
 
 def _decodes(
-    fd: int, stream: ShardStream, modality: str, e: Entry, bad: set[int], every: bool
+    fd: int, stream: ShardStream, modality: str, e: Entry, *, bad: set[int], every: bool
 ) -> Iterator[Fault]:
     first, count = e.first[modality], e.images[modality]
     images = (

@@ -38,7 +38,7 @@ _SNIPPET = np.dtype(
 """struct Snippet of the source: eight bytes each."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ImageRequest:
     """Consecutive images of one shard, to be decoded to `out`."""
 

@@ -20,7 +20,7 @@ from flowpipe.store import layout
 from flowpipe.words import count_noun, list_some
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StoreHeader:
     """Values of store.json, which all shards share."""
 
@@ -142,11 +142,14 @@ def read_store_header(path: str | Path) -> StoreHeader:
         if hashlib.sha256(text.encode()).hexdigest() != values["recipe_digest"]:
             raise layout.broken_clause("S02", f"{final}: the recipe does not have its digest")
         return StoreHeader(
-            values["format_version"], values["flowpipe_version"],
-            strict.parse_json(text, f"the recipe in {final}"),
-            values["recipe_digest"], dict(values["dataset"]), tuple(values["class_names"]),
-            values["created_utc"],
-        )  # fmt: skip
+            format_version=values["format_version"],
+            flowpipe_version=values["flowpipe_version"],
+            recipe=strict.parse_json(text, f"the recipe in {final}"),
+            recipe_digest=values["recipe_digest"],
+            dataset=dict(values["dataset"]),
+            class_names=tuple(values["class_names"]),
+            created_utc=values["created_utc"],
+        )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise layout.broken_clause("S01", f"{final} lacks or mistypes {error}") from error
 

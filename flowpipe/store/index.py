@@ -233,13 +233,13 @@ def _update(
     return OpenedCatalogue(
         catalogue,
         Sources(
-            digest,
-            manifest.read,
-            left_out,
-            lost,
-            dict(manifest.relabels),
-            manifest.class_names,
-            manifest.dataset,
+            recipe_digest=digest,
+            manifest=manifest.read,
+            left_out=left_out,
+            lost=lost,
+            relabels=dict(manifest.relabels),
+            class_names=manifest.class_names,
+            dataset=manifest.dataset,
         ),
         broken,
     )

@@ -41,7 +41,7 @@ _UNUSABLE = (OSError, MemoryError, ValueError, KeyError, TypeError, IndexError, 
 _DTYPES = ("|u1", "<u4", "<u8", "<i8")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Sources:
     """State of the store that an index was made from; the index is valid until it changes."""
 
@@ -268,17 +268,18 @@ def _read(content: memoryview) -> tuple[Catalogue, Sources]:
         for name, table in tables.items() if name.startswith("columns/")
     }  # fmt: skip
     table = Table(
-        texts("ids"), columns, PackedMeta(texts("metas"), tables["metas/crc32"]), tables["whole"],
-        tuple(contents["incomplete"]), contents["used"],
+        ids=texts("ids"), columns=columns,
+        metas=PackedMeta(texts("metas"), tables["metas/crc32"]), complete=tables["whole"],
+        incomplete=tuple(contents["incomplete"]), used=contents["used"],
     )  # fmt: skip
     _check_rows(table, tables, len(shards))
     sources = contents["sources"]
     made_from = Sources(
-        sources["recipe_digest"], sources["manifest"],
-        {name: tuple(values) for name, values in sources["left_out"].items()},
-        tuple(sources["lost"]), sources["relabels"],
-        None if sources["class_names"] is None else tuple(sources["class_names"]),
-        sources["dataset"],
+        recipe_digest=sources["recipe_digest"], manifest=sources["manifest"],
+        left_out={name: tuple(values) for name, values in sources["left_out"].items()},
+        lost=tuple(sources["lost"]), relabels=sources["relabels"],
+        class_names=None if sources["class_names"] is None else tuple(sources["class_names"]),
+        dataset=sources["dataset"],
     )  # fmt: skip
     return Catalogue(shards, table), made_from
 

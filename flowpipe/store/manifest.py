@@ -40,7 +40,7 @@ class Publication:
     """Keys of the shard's entries."""
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Manifest:
     """Contents of the manifest files of a store."""
 

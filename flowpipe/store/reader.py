@@ -207,7 +207,13 @@ class Store(StoreTables):
             if one.begin <= start and start + length <= one.end and length > 0:
                 at = one.first + start - one.begin
                 want = ImageRequest(
-                    self._ranges.shard(one.shard), modality, at, out, one.size, planes, part
+                    shard=self._ranges.shard(one.shard),
+                    modality=modality,
+                    first=at,
+                    out=out,
+                    size=one.size,
+                    planes=planes,
+                    part=part,
                 )
                 return want if want.fits(length) else None
         return None

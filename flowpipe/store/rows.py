@@ -60,7 +60,7 @@ def columns_of(modality: str) -> dict[str, str]:
     return {f"{modality}/{name}": dtype for name, dtype in {**STREAM_COLUMNS, **extra}.items()}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ShardFacts:
     """Facts of a shard that let it be read without HDF5."""
 
@@ -99,10 +99,10 @@ def facts_of(shard: Shard, size: int, mtime_ns: int) -> ShardFacts:
         Facts, as the index holds them.
     """
     return ShardFacts(
-        shard.path.name, size, mtime_ns, shard.attrs[layout.ATTR_SEAL],
-        shard.attrs[layout.ATTR_DIGEST], shard.backend,
-        len(shard.pts_s), shard.pts_at,
-        {
+        name=shard.path.name, size=size, mtime_ns=mtime_ns, seal=shard.attrs[layout.ATTR_SEAL],
+        recipe_digest=shard.attrs[layout.ATTR_DIGEST], backend=shard.backend,
+        frames=len(shard.pts_s), pts_at=shard.pts_at,
+        streams={
             name: {
                 "codec": stream.codec, "quantiser": stream.quantiser, "at": dict(stream.at),
                 "images": len(stream.crc32),

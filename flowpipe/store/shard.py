@@ -32,7 +32,7 @@ _MOST_TABLE_BYTES = 1 << 30
 """Largest size of a table; the homographies of a day at 60 frames per second have 370 MB."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ShardStream:
     """Tables of one modality of a shard, and the positions of its payloads."""
 
@@ -51,7 +51,7 @@ class ShardStream:
     """Position in the file of each table and of the payloads (``bytes``), bytes."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Shard:
     """Tables and attributes of a shard, without its payloads."""
 
@@ -279,21 +279,23 @@ def _read(path: Path, file: h5py.File, attrs: Mapping[str, str]) -> Shard:
             streams[modality] = _read_stream(file[layout.STREAMS][modality], modality, len(ids))
     entries = tuple(
         Entry(
-            ids[v], part, parts, statuses[v], frames, frame_first,
-            {m: int(s.entry_columns[layout.COUNT][v]) for m, s in streams.items()},
-            {m: int(s.entry_columns[layout.FIRST][v]) for m, s in streams.items()},
-            {
+            ids[v], part, parts, status=statuses[v], frames=frames, frame_first=frame_first,
+            images={m: int(s.entry_columns[layout.COUNT][v]) for m, s in streams.items()},
+            first={m: int(s.entry_columns[layout.FIRST][v]) for m, s in streams.items()},
+            size={
                 m: (int(s.entry_columns[layout.HEIGHT][v]), int(s.entry_columns[layout.WIDTH][v]))
                 for m, s in streams.items()
             },
-            metas[v],
+            meta=metas[v],
         )
         for v, (part, parts, frame_first, frames) in enumerate(
             zip(*(columns[name].tolist() for name in layout.VIDEO_COLUMNS), strict=True)
         )
     )  # fmt: skip
     pts_s = _column(file[layout.FRAMES], layout.PTS, "<f8", pts.shape[0])
-    return Shard(path, attrs, entries, pts_s, _position(pts), streams)
+    return Shard(
+        path=path, attrs=attrs, entries=entries, pts_s=pts_s, pts_at=_position(pts), streams=streams
+    )
 
 
 def _read_stream(group: h5py.Group, modality: str, videos: int) -> ShardStream:
@@ -301,16 +303,18 @@ def _read_stream(group: h5py.Group, modality: str, videos: int) -> ShardStream:
     extra = [column.name for column in MODALITIES[modality].columns]
     places = (layout.BYTES, layout.OFFSET, layout.CRC, *extra)
     return ShardStream(
-        strict.parse_json(_attribute(group, layout.ATTR_CODEC, "S15"), f"{modality} codec"),
-        strict.parse_json(_attribute(group, layout.ATTR_QUANTISER, "S15"), f"{modality} quantiser"),
-        _column(group, layout.OFFSET, "<u8", count + 1),
-        _column(group, layout.CRC, "<u4", count),
-        {n: _column(group, n, d, videos) for n, d in layout.ENTRY_COLUMNS.items()},
-        {
+        codec=strict.parse_json(_attribute(group, layout.ATTR_CODEC, "S15"), f"{modality} codec"),
+        quantiser=strict.parse_json(
+            _attribute(group, layout.ATTR_QUANTISER, "S15"), f"{modality} quantiser"
+        ),
+        offset=_column(group, layout.OFFSET, "<u8", count + 1),
+        crc32=_column(group, layout.CRC, "<u4", count),
+        entry_columns={n: _column(group, n, d, videos) for n, d in layout.ENTRY_COLUMNS.items()},
+        columns={
             c.name: _column(group, c.name, c.dtype, count, c.shape)
             for c in MODALITIES[modality].columns
         },
-        {name: _position(group[name]) for name in places},
+        at={name: _position(group[name]) for name in places},
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Spool:
     """Stream being written: payloads in a hidden file, tables in memory."""
 

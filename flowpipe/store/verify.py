@@ -35,7 +35,7 @@ class Problem:
         return f"{self.shard} {self.video_id} [{self.clause}] {self.message}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ShardRow:
     """Counts of one shard."""
 
@@ -126,7 +126,16 @@ def verify_store(
         digest = ""
     paths = [p for p in shard_paths(store) if shards is None or p.name in shards]
     with CheckPool() as pool:
-        answers = _check_all(paths, digest, decode, workers, timeout_s, report, on_shard, pool)
+        answers = _check_all(
+            paths,
+            digest,
+            decode,
+            workers,
+            timeout_s=timeout_s,
+            report=report,
+            on_shard=on_shard,
+            pool=pool,
+        )
         if shards is None:
             _check_videos(answers, given_up, report)
             _check_manifest(store, answers, given_up, report)
@@ -141,6 +150,7 @@ def _check_all(
     digest: str,
     decode: bool,
     workers: int,
+    *,
     timeout_s: float,
     report: Report,
     on_shard: Callable[[ShardRow], None] | None,
@@ -165,9 +175,13 @@ def _check_all(
             answers[name] = answer
             report.problems += [Problem(name, *fault) for fault in answer["faults"]]
             row = ShardRow(
-                name, answer.get("videos", 0), answer.get("frames", 0), answer.get("images", 0),
-                answer.get("bytes", 0), len(answer["faults"]),
-            )  # fmt: skip
+                shard=name,
+                videos=answer.get("videos", 0),
+                frames=answer.get("frames", 0),
+                images=answer.get("images", 0),
+                bytes=answer.get("bytes", 0),
+                problems=len(answer["faults"]),
+            )
             report.shards.append(row)
             if on_shard:
                 on_shard(row)

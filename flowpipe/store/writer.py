@@ -101,7 +101,7 @@ class ShardWriter:
             try:
                 for name in self._specs:
                     spool = self._temporary.with_name(f"{self._temporary.name}-{name}")
-                    self._spools[name] = Spool(spool, atomic.create_exclusive(spool))
+                    self._spools[name] = Spool(path=spool, fd=atomic.create_exclusive(spool))
             except BaseException:
                 self.discard()
                 raise
@@ -229,11 +229,11 @@ class ShardWriter:
         }
         self._entries.append(
             Entry(
-                video_id, span.part, span.parts, status, len(pts),
-                self._frames, images,
-                {name: mark[0] for name, mark in self._marks.items()},
-                {name: spool.size for name, spool in self._spools.items()},
-                layout.to_json(values),
+                video_id, span.part, span.parts, status=status, frames=len(pts),
+                frame_first=self._frames, images=images,
+                first={name: mark[0] for name, mark in self._marks.items()},
+                size={name: spool.size for name, spool in self._spools.items()},
+                meta=layout.to_json(values),
             )
         )  # fmt: skip
         self._pts.append(pts)
@@ -279,8 +279,9 @@ class ShardWriter:
         now = datetime.datetime.now(datetime.timezone.utc)
         self._attrs[layout.ATTR_CREATED] = now.isoformat(timespec="seconds")
         shard = Shard(
-            self._temporary, self._attrs, tuple(self._entries), np.concatenate(self._pts), 0,
-            {name: self._stream(name) for name in self._specs},
+            path=self._temporary, attrs=self._attrs, entries=tuple(self._entries),
+            pts_s=np.concatenate(self._pts), pts_at=0,
+            streams={name: self._stream(name) for name in self._specs},
         )  # fmt: skip
         try:
             with atomic.translate_full_disk(self.path, "shard"):
@@ -349,8 +350,8 @@ class ShardWriter:
             layout.WIDTH: np.array([e.size[name][1] for e in self._entries], "<u4"),
         }
         return ShardStream(
-            params.plain(spec.codec), dict(spec.quantiser), offset,
-            np.array(spool.crcs, "<u4"), entry_columns, columns,
+            codec=params.plain(spec.codec), quantiser=dict(spec.quantiser), offset=offset,
+            crc32=np.array(spool.crcs, "<u4"), entry_columns=entry_columns, columns=columns,
         )  # fmt: skip
 
     def _bytes_to_assemble(self) -> int:

@@ -21,7 +21,7 @@ LR_STEPS = (30, 60)
 """Default of `ScheduleParams.lr_steps`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ScheduleParams:
     """Optimiser and learning rate of one stream. `end`, `lr_steps`, `warmup` count in `unit`."""
 
@@ -113,7 +113,7 @@ class ColourJitterParams:
             )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AugmentParams:
     """Augmentation of training, with one draw for all snippets of a video."""
 
@@ -188,7 +188,7 @@ are subtracted, the first one otherwise than the rest; without effect on BN-Ince
 """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StreamParams:
     """The network of one modality."""
 
@@ -267,7 +267,7 @@ class StreamParams:
         ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TestParams:
     """Snippets, crops and pooling of a test."""
 

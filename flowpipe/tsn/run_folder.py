@@ -30,7 +30,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunFacts:
     """Facts of a run that testing it needs beside the weights."""
 

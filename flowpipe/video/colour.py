@@ -48,19 +48,19 @@ BILINEAR, FULL_CHROMA, ACCURATE, BITEXACT = 0x2, 0x2000, 0x40000, 0x80000
 FLAGS = BILINEAR | FULL_CHROMA | ACCURATE | BITEXACT
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ColourTags:
-    """Colour matrix, range and transfer function of a picture."""
+    """Colour matrix, range and transfer function of a picture; by default those of none."""
 
-    matrix: str
+    matrix: str = ""
     """Name such as ``bt709``; also ``rgb`` and ``gray``."""
-    range: str
+    range: str = ""
     """``limited`` or ``full``."""
-    transfer: str
+    transfer: str = ""
     """Name such as ``bt709``; empty if unspecified."""
-    swscale_matrix: int
+    swscale_matrix: int = 5
     """Number of the matrix in libswscale."""
-    swscale_range: int
+    swscale_range: int = LIMITED
     """`LIMITED` or `FULL`."""
     notes: tuple[str, ...] = ()
     """Codes of the assumptions made."""
@@ -96,10 +96,24 @@ def read_colour(frame: Any) -> ColourTags:
         notes.append("hdr_not_tone_mapped")
     tagged = int(frame.color_range)
     if frame.format.is_rgb or name.startswith(("pal8", "gbr", "xyz")):
-        return ColourTags("rgb", "full", transfer, 5, FULL, tuple(notes))
+        return ColourTags(
+            matrix="rgb",
+            range="full",
+            transfer=transfer,
+            swscale_matrix=5,
+            swscale_range=FULL,
+            notes=tuple(notes),
+        )
     if name.startswith(("gray", "mono", "ya")):
         wide = FULL if tagged != LIMITED else LIMITED
-        return ColourTags("gray", RANGES[wide], transfer, 5, FULL, tuple(notes))
+        return ColourTags(
+            matrix="gray",
+            range=RANGES[wide],
+            transfer=transfer,
+            swscale_matrix=5,
+            swscale_range=FULL,
+            notes=tuple(notes),
+        )
     code = int(frame.colorspace)
     if code in UNCONVERTIBLE:
         raise DecodeError(
@@ -112,7 +126,14 @@ def read_colour(frame: Any) -> ColourTags:
         matrix, swscale_matrix = "bt601", 5
         notes.append("colour_untagged")
     wide = FULL if tagged == FULL or name.startswith("yuvj") else LIMITED
-    return ColourTags(matrix, RANGES[wide], transfer, swscale_matrix, wide, tuple(notes))
+    return ColourTags(
+        matrix=matrix,
+        range=RANGES[wide],
+        transfer=transfer,
+        swscale_matrix=swscale_matrix,
+        swscale_range=wide,
+        notes=tuple(notes),
+    )
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ class DecodedPicture(NamedTuple):
     """True if its pixels may be wrong."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class _SentPacket:
     """Packet whose picture the decoder has not returned."""
 
@@ -155,7 +155,7 @@ class DamageTracker:
             self._epoch += 1
         self._dts = packet.dts
         self._sent[self.number] = _SentPacket(
-            self._time(packet.pts), expected, early, packet.is_keyframe
+            time=self._time(packet.pts), expected=expected, early=early, is_key=packet.is_keyframe
         )
         if packet.pts is not None:
             self._numbers[packet.pts] = self.number
@@ -178,7 +178,15 @@ class DamageTracker:
             Number of lost frames.
         """
         self.number += 1
-        self._sent[self.number] = _SentPacket(None, True, False, False, True, True, frames)
+        self._sent[self.number] = _SentPacket(
+            time=None,
+            expected=True,
+            early=False,
+            is_key=False,
+            suspect=True,
+            refused=True,
+            frames=frames,
+        )
         self._hurt(self.number)
 
     def miss(self, frames: int) -> None:

@@ -244,7 +244,7 @@ class VideoReader:
         also for a later part.
         """
         source = self._pictures.source
-        unknown = "", ColourTags("", "", "", 5, 1), Orientation()
+        unknown = "", ColourTags(), Orientation()
         pixel_format, colour, turn = self._first or unknown
         sizes = tuple(self._sizes)
         length_s = self._to_s - self._from_s

@@ -65,12 +65,12 @@ def conversions(
     """
     for across, down in SITINGS.values():
         yield RgbConversion(
-            height, width, bits,
-            gains(colour),
-            taps(width, across, COLUMN_WEIGHT),
-            taps(height, down, ROW_WEIGHT),
-            turn.rotation_deg // 90,
-            turn.mirrored,
+            height=height, width=width, bits=bits,
+            colour=gains(colour),
+            columns=taps(width, across, COLUMN_WEIGHT),
+            rows=taps(height, down, ROW_WEIGHT),
+            quarter_turns=turn.rotation_deg // 90,
+            mirrored=turn.mirrored,
         )  # fmt: skip
 
 

@@ -72,11 +72,11 @@ def test_wrong_npz_files_are_refused(tmp_path):
 
 def test_the_ground_truth_is_that_of_the_split():
     records = [
-        VideoRecord("b", "", (1,), splits=("test1", "train2")),
-        VideoRecord("a", "", (0, 2), splits=("test1", "test2")),
+        VideoRecord("b", "", labels=(1,), splits=("test1", "train2")),
+        VideoRecord("a", "", labels=(0, 2), splits=("test1", "test2")),
         VideoRecord("background", "", splits=("test1",)),
         VideoRecord("withheld", "", splits=("test3",)),
-        VideoRecord("blocked", "", (1,)),
+        VideoRecord("blocked", "", labels=(1,)),
     ]
     assert splits_of(records) == ("test1", "test2")
     truth = select_ground_truth(records, "test1", 3)

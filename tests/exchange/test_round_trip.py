@@ -174,7 +174,9 @@ def test_an_export_by_workers_is_equal(jpeg_store: Made, tmp_path: Path) -> None
 
 
 def test_parts_and_modalities_can_be_chosen(jpeg_store: Made, tmp_path: Path) -> None:
-    job = ExportJob(jpeg_store.path, tmp_path / "a", "denseflow", ("flow",), ("train1",))
+    job = ExportJob(
+        jpeg_store.path, tmp_path / "a", "denseflow", modalities=("flow",), only=("train1",)
+    )
     assert export_store(job, quietly).videos == 6
     assert not list((tmp_path / "a").rglob("img_*"))
     import_folder(ImportJob(tmp_path / "a", tmp_path / "s"), quietly)
@@ -184,7 +186,9 @@ def test_parts_and_modalities_can_be_chosen(jpeg_store: Made, tmp_path: Path) ->
     with pytest.raises(
         UsageError, match="modality 'sound' is unknown; known: rgb, flow, warped_flow"
     ):
-        export_store(ExportJob(jpeg_store.path, tmp_path / "b", "denseflow", ("sound",)), quietly)
+        export_store(
+            ExportJob(jpeg_store.path, tmp_path / "b", "denseflow", modalities=("sound",)), quietly
+        )
 
 
 def test_another_export_or_import_is_not_mixed_in(jpeg_store: Made, tmp_path: Path) -> None:

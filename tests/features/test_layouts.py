@@ -23,7 +23,7 @@ FIRST, SECOND = (record.video_id for record in RECORDS)
 
 def export(path: Path, layout: str, **options) -> Path:
     out = path.parent / layout
-    export_features(FeatureExportJob(path, out, layout, **options))
+    export_features(FeatureExportJob(path=path, out=out, layout=layout, **options))
     return out
 
 
@@ -69,8 +69,10 @@ def test_a_stride_in_seconds_becomes_frames_of_a_rate(tmp_path: Path) -> None:
 def test_class_numbers_are_dense_and_videos_without_instances_are_background(
     tmp_path: Path,
 ) -> None:
-    one = VideoRecord("a", "/a.mp4", (2,), segments=(Interval(2, 0.1, 0.5),), splits=("train1",))
-    background = VideoRecord("b", "/b.mp4", (0,), splits=("test2", "val1"))
+    one = VideoRecord(
+        "a", "/a.mp4", labels=(2,), segments=(Interval(2, 0.1, 0.5),), splits=("train1",)
+    )
+    background = VideoRecord("b", "/b.mp4", labels=(0,), splits=("test2", "val1"))
     make_features(tmp_path / "f.h5", records=(one, background))
     database = json.loads(
         (export(tmp_path / "f.h5", "actionformer") / "annotations.json").read_text()
@@ -78,10 +80,10 @@ def test_class_numbers_are_dense_and_videos_without_instances_are_background(
     assert database["a"]["annotations"][0]["label_id"] == 0
     assert (database["a"]["subset"], database["b"]["subset"]) == ("training", "validation")
     assert database["b"]["annotations"] == []
-    trimmed = (VideoRecord("a", "/a.mp4", (2,)), VideoRecord("b", "/b.mp4", (0,)))
+    trimmed = (VideoRecord("a", "/a.mp4", labels=(2,)), VideoRecord("b", "/b.mp4", labels=(0,)))
     make_features(tmp_path / "t.h5", records=trimmed)
     out = tmp_path / "trimmed"
-    export_features(FeatureExportJob(tmp_path / "t.h5", out, "actionformer"))
+    export_features(FeatureExportJob(path=tmp_path / "t.h5", out=out, layout="actionformer"))
     database = json.loads((out / "annotations.json").read_text())["database"]
     assert database["b"]["annotations"][0]["segment"] == pytest.approx([0, 60 / 25])
 
@@ -141,7 +143,7 @@ def test_video_features_has_files_by_the_name_of_the_video_file(tmp_path: Path) 
     same = tuple(VideoRecord(name, f"/{name}/clip.avi") for name in ("x/clip", "y/clip"))
     make_features(tmp_path / "same.h5", records=same)
     out = tmp_path / "same"
-    export_features(FeatureExportJob(tmp_path / "same.h5", out, "video_features"))
+    export_features(FeatureExportJob(path=tmp_path / "same.h5", out=out, layout="video_features"))
     assert (out / "x" / "clip_rgb.npy").exists() and (out / "y" / "clip_rgb.npy").exists()
 
 

@@ -89,7 +89,12 @@ def test_resize_of_surfaces(cuda, size, count, rng, turn, bits):
         far, weight = np.minimum(near + 1, (side - 1) // 2), rng.integers(0, one + 1, side)
         tables.append(np.stack([near, far, one - weight, weight], 1).astype(np.int32))
     colour = np.array([8192, 9539, 13074, -6660, -3209, 16525], np.int32)
-    conversion = RgbConversion(height, width, bits, colour, *tables, *turn)
+    columns, rows = tables
+    quarter_turns, mirrored = turn
+    conversion = RgbConversion(
+        height=height, width=width, bits=bits, colour=colour, columns=columns, rows=rows,
+        quarter_turns=quarter_turns, mirrored=mirrored,
+    )  # fmt: skip
     values = (height + (height + 1) // 2) * (width + width % 2)
     dtype, shift = (np.uint8, 0) if bits == 8 else (np.uint16, 16 - bits)
     noise = (rng.integers(0, 1 << bits, (count, values)) << shift).astype(dtype).view(np.uint8)

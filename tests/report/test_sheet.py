@@ -43,7 +43,7 @@ def make_store(
     )
     with open_writer(path / "shards" / "shard-00000000000a.h5", modalities) as writer:
         for video_id, frames, labels in videos:
-            writer.begin(Span(VideoRecord(video_id, f"/videos/{video_id}", labels)))
+            writer.begin(Span(VideoRecord(video_id, f"/videos/{video_id}", labels=labels)))
             for name in modalities:
                 row = MODALITIES[name]
                 planes = np.full(

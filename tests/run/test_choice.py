@@ -20,7 +20,7 @@ from flowpipe.types import Span, VideoRecord
 
 SAMPLE = HeaderSample(1e-4, 256, 340)
 STAGES = {"decode": 1e-3, "compute": 1e-3, "camera": 2e-3, "encode": 1e-3}
-ON_GPU = Rates(5e-3, 1000, 1e-3, gpu_workers=8, stages_s=STAGES)
+ON_GPU = Rates(frame_s=5e-3, frame_bytes=1000, gpu_s=1e-3, gpu_workers=8, stages_s=STAGES)
 
 
 @pytest.fixture
@@ -34,11 +34,15 @@ def machine(monkeypatch: pytest.MonkeyPatch):
             calls.append(device)
             if cpu_s is None:
                 raise BackendError("no core")
-            return Rates(5e-3 + cpu_s, 1000, stages_s={**STAGES, "compute": 1e-3 + cpu_s})
+            return Rates(
+                frame_s=5e-3 + cpu_s, frame_bytes=1000, stages_s={**STAGES, "compute": 1e-3 + cpu_s}
+            )
 
         def apart(recipe, device, sample, *, memory):
             calls.append(device)
-            return Rates(5e-3, 1000, gpu_s, 8, stages_s=STAGES)
+            return Rates(
+                frame_s=5e-3, frame_bytes=1000, gpu_s=gpu_s, gpu_workers=8, stages_s=STAGES
+            )
 
         monkeypatch.setattr(resources.rates, "measure", measure)
         monkeypatch.setattr(resources.rates, "measure_apart", apart)
@@ -150,7 +154,7 @@ def plan_of(rates: Rates, videos: int = 1000, **options) -> Plan:
 def test_one_more_core_or_gpu_helps_as_far_as_the_other_allows(
     workers, cores, gpus, gpu_s, bound, core, gpu
 ):
-    rates = Rates(5e-3, 1000, gpu_s, stages_s=STAGES)
+    rates = Rates(frame_s=5e-3, frame_bytes=1000, gpu_s=gpu_s, stages_s=STAGES)
     device = "cuda" if gpus else "cpu"
     plan = plan_of(rates, workers=workers, cores=cores, gpus=gpus, device=device)
     duration_s = plan.duration_s()
@@ -163,7 +167,7 @@ def test_one_more_core_or_gpu_helps_as_far_as_the_other_allows(
 @pytest.mark.parametrize("bytes_per_s, bound", [(0, "gpus"), (99e3, "disk"), (101e3, "gpus")])
 def test_a_slow_disk_bounds_the_run(bytes_per_s, bound):
     """1000 bytes a frame, and 100 frames/s by the GPU."""
-    rates = Rates(5e-3, 1000, 10e-3, stages_s=STAGES)
+    rates = Rates(frame_s=5e-3, frame_bytes=1000, gpu_s=10e-3, stages_s=STAGES)
     plan = plan_of(rates, workers=4, cores=4, gpus=1, device="cuda", disk_bytes_per_s=bytes_per_s)
     duration_s = plan.duration_s()
     assert max(duration_s, key=duration_s.get) == bound

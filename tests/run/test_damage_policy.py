@@ -44,7 +44,15 @@ def extract(path: Path, tmp_path: Path, policy: str, max_damaged: float = 0.01) 
     )  # fmt: skip
     span = Span(VideoRecord("clip", str(path)))
     shard = ShardPlan(shard_name([span.key]), (span,), 1.0, 1)
-    job = ShardJob(str(store), str(heartbeat_folder), shard, RECIPE, "cpu", policy, 60.0)
+    job = ShardJob(
+        store=str(store),
+        heartbeat_folder=str(heartbeat_folder),
+        shard=shard,
+        recipe=RECIPE,
+        device="cpu",
+        on_error=policy,
+        stall_s=60.0,
+    )
     (outcome,) = extract_shard(replace(job, max_damaged=max_damaged))
     ledger = Ledger(store)
     ledger.write(outcome)
@@ -136,7 +144,15 @@ def test_a_damaged_part_of_a_split_video_fails(good: Path, tmp_path: Path) -> No
     )  # fmt: skip
     span = Span(VideoRecord("clip", str(hurt(good, tmp_path))), 0, 2)
     shard = ShardPlan(shard_name([span.key]), (span,), 1.0, 1)
-    job = ShardJob(str(store), str(heartbeat_folder), shard, RECIPE, "cpu", "conceal", 60.0)
+    job = ShardJob(
+        store=str(store),
+        heartbeat_folder=str(heartbeat_folder),
+        shard=shard,
+        recipe=RECIPE,
+        device="cpu",
+        on_error="conceal",
+        stall_s=60.0,
+    )
     (outcome,) = extract_shard(job)
     assert (outcome.status, outcome.reason) == ("failed", "corrupt")
 

@@ -53,7 +53,15 @@ def job(shard: ShardPlan, tmp_path: Path) -> ShardJob:
         store, recipe=params.canonical(RECIPE), recipe_digest=params.digest(RECIPE),
         dataset={}, class_names=(),
     )  # fmt: skip
-    return ShardJob(str(store), str(heartbeat_folder), shard, RECIPE, "cpu", "skip", 60.0)
+    return ShardJob(
+        store=str(store),
+        heartbeat_folder=str(heartbeat_folder),
+        shard=shard,
+        recipe=RECIPE,
+        device="cpu",
+        on_error="skip",
+        stall_s=60.0,
+    )
 
 
 def die(job: ShardJob, position: int, words: str = "") -> None:

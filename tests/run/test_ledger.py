@@ -18,7 +18,7 @@ from flowpipe.types import Outcome
 
 
 def fail(path: Path, reason: str = "corrupt", video_id: str = "v") -> Outcome:
-    return Outcome(video_id, "failed", str(path), reason=reason, message="m")
+    return Outcome(video_id, "failed", path=str(path), reason=reason, message="m")
 
 
 def test_each_outcome_is_a_line_even_with_a_strange_id(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_a_folder_or_a_pipe_is_no_video(tmp_path: Path) -> None:
 @settings(max_examples=60, deadline=None)
 def test_every_span_is_planned_once(sizes: list[int], workers: int, frame_ms: float) -> None:
     spans = [(span(f"v{k}"), size) for k, size in enumerate(sizes)]
-    rates = Rates(frame_ms / 1e3, 40_000)
+    rates = Rates(frame_s=frame_ms / 1e3, frame_bytes=40_000)
     plan = make_plan(spans, (), SAMPLE, rates, workers=workers)
     planned = [s.record.video_id for shard in plan.shards for s in shard.spans]
     assert sorted(planned) == sorted(s.record.video_id for s, _ in spans)
@@ -74,7 +74,7 @@ def test_every_span_is_planned_once(sizes: list[int], workers: int, frame_ms: fl
 def test_finished_and_quarantined_spans_are_left_out() -> None:
     spans = [(span(f"v{k}"), 100) for k in range(10)]
     plan = make_plan(
-        spans, (), SAMPLE, Rates(0.01, 1000), workers=2,
+        spans, (), SAMPLE, Rates(frame_s=0.01, frame_bytes=1000), workers=2,
         done={("v1", 0, 1), ("v2", 0, 1)}, quarantined={("v3", 0, 1)},
     )  # fmt: skip
     assert (plan.done, plan.quarantined, plan.spans) == (2, 1, 7)
@@ -83,7 +83,7 @@ def test_finished_and_quarantined_spans_are_left_out() -> None:
 def test_videos_are_counted_and_not_their_parts() -> None:
     spans = [(Span(VideoRecord(f"v{k}", ""), part, 3), 10) for k in range(3) for part in range(3)]
     plan = make_plan(
-        spans, (), SAMPLE, Rates(0.01, 1000), workers=1,
+        spans, (), SAMPLE, Rates(frame_s=0.01, frame_bytes=1000), workers=1,
         done={("v0", part, 3) for part in range(3)} | {("v1", 1, 3), ("v2", 0, 3)},
         quarantined={("v2", 1, 3), ("v2", 2, 3)},
     )  # fmt: skip
@@ -92,8 +92,8 @@ def test_videos_are_counted_and_not_their_parts() -> None:
 
 def test_shards_get_smaller_with_more_workers_but_not_without_end() -> None:
     spans = [(span(f"v{k}"), 400_000) for k in range(400)]
-    few = make_plan(spans, (), SAMPLE, Rates(0.02, 36_000), workers=1)
-    many = make_plan(spans, (), SAMPLE, Rates(0.02, 36_000), workers=16)
+    few = make_plan(spans, (), SAMPLE, Rates(frame_s=0.02, frame_bytes=36_000), workers=1)
+    many = make_plan(spans, (), SAMPLE, Rates(frame_s=0.02, frame_bytes=36_000), workers=16)
     assert len(few.shards) < len(many.shards) < len(spans)
 
 

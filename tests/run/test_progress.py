@@ -28,7 +28,16 @@ def plan_of(*parts: int) -> Plan:
         for part in range(count)
     )
     frames, rates = 10.0 * len(spans), Rates(frame_s=0.1, frame_bytes=0.1)
-    return Plan((ShardPlan("a", spans, 1.0, 1.0),), (), 0, 0, frames, 1.0, 1.0, rates)
+    return Plan(
+        shards=(ShardPlan("a", spans, 1.0, 1.0),),
+        unusable=(),
+        done=0,
+        quarantined=0,
+        frames=frames,
+        cost_s=1.0,
+        bytes=1.0,
+        rates=rates,
+    )
 
 
 def last(console: Console) -> str:
@@ -48,7 +57,9 @@ def test_videos_are_counted_and_move_while_shards_are_in_work():
         shown.underway(40, spans[:4])
         assert "2/3 videos" in last(console)
         for span in spans[:4]:
-            shown.outcome(Outcome(span.record.video_id, "done", "", span.part, span.parts))
+            shown.outcome(
+                Outcome(span.record.video_id, "done", path="", part=span.part, parts=span.parts)
+            )
         shown.underway(45, ())
         assert "2/3 videos" in last(console)
         shown.outcome(Outcome("v2", "failed", reason="corrupt", message="v2.mp4: broken"))
@@ -63,7 +74,7 @@ def test_a_video_counts_when_its_last_part_is_done():
     summary = Summary(parts=plan.split)
     with RunProgress(plan, console) as shown:
         for part, videos in ((1, 0), (2, 1)):
-            outcome = Outcome("v0", "done", "", part, 3)
+            outcome = Outcome("v0", "done", path="", part=part, parts=3)
             shown.outcome(outcome)
             summary.add(outcome)
             assert f"{videos}/2 videos" in last(console)

@@ -49,7 +49,15 @@ def extract(video: str, path: Path, folder: Path) -> bytes:
     span = Span(VideoRecord(video, str(path)))
     shard = ShardPlan(shard_name([span.key]), (span,), 1.0, 1)
     (outcome,) = extract_shard(
-        ShardJob(str(store), str(heartbeat_folder), shard, RECIPE, "cuda", "skip", 60.0)
+        ShardJob(
+            store=str(store),
+            heartbeat_folder=str(heartbeat_folder),
+            shard=shard,
+            recipe=RECIPE,
+            device="cuda",
+            on_error="skip",
+            stall_s=60.0,
+        )
     )
     assert outcome.status == "done", outcome
     (written,) = (store / "shards").glob("*.h5")

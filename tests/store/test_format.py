@@ -470,5 +470,5 @@ def test_S28_what_was_published_is_there(shard):
 def test_S29_the_latest_record_counts(shard):
     store, seal = shard.parent.parent, read_shard(shard).attrs["seal"]
     for label in (1, 2):
-        log_records(store, {(shard.name, seal): [VideoRecord("a", "/a.avi", (label,))]})
+        log_records(store, {(shard.name, seal): [VideoRecord("a", "/a.avi", labels=(label,))]})
     assert read_manifest(store).records[shard.name, seal]["a"]["labels"] == [2]

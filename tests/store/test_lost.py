@@ -102,7 +102,9 @@ def test_new_records_are_read_and_survive_a_new_index(make_store):
     assert before.labels == (3, 1)
     seals = {shard.name: read_shard(shard).attrs["seal"] for shard in made.shards}
     for label in (0, 2):
-        changed = [VideoRecord(v, "/new.avi", (label,), splits=("test2",)) for v in ("a", "s")]
+        changed = [
+            VideoRecord(v, "/new.avi", labels=(label,), splits=("test2",)) for v in ("a", "s")
+        ]
         log_records(made.path, {(name, seal): changed for name, seal in seals.items()})
         for _ in range(2):
             store = open_store(made.path)

@@ -51,7 +51,7 @@ def test_removing_takes_one_publication_back(tmp_path):
 
 def test_the_latest_record_and_class_names_count(tmp_path):
     for label in (1, 2):
-        log_records(tmp_path, {("a.h5", "one"): [VideoRecord("v", "/v.avi", (label,))]})
+        log_records(tmp_path, {("a.h5", "one"): [VideoRecord("v", "/v.avi", labels=(label,))]})
         log_class_names(tmp_path, ["a", "b", "c"][: label + 1])
     manifest = read_manifest(tmp_path)
     assert manifest.records["a.h5", "one"]["v"]["labels"] == [2]

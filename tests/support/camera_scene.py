@@ -197,5 +197,7 @@ def warp_and_solve(
     """Find and subtract the camera's motion, as an extraction does in two steps."""
     motions = find_motions(ops, camera, flow, features, start)
     margin_px = camera.params.margin_px
-    warped = subtract_motion(motions, ops, solver, margin_px, gray, prepared, flow)
+    warped = subtract_motion(
+        motions, ops, solver, margin_px, gray=gray, prepared=prepared, flow=flow
+    )
     return WarpedFlow(**vars(motions), flow=warped)

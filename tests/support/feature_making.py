@@ -16,12 +16,24 @@ from flowpipe.types import Interval, VideoRecord
 
 CLASSES = ("bow", "hug", "kick")
 RECORDS = (
-    VideoRecord("v/1", "/v/1.avi", (0,), "validation", ("train1",), (Interval(0, 0.5, 1.25),)),
     VideoRecord(
-        "video_test_0000001", "/2.avi", (1, 2), "test", ("test1",),
-        (Interval(1, 0.2, 0.9), Interval(2, 1.0, 1.5)), ((0.9, 1.0),),
+        "v/1",
+        "/v/1.avi",
+        labels=(0,),
+        subset="validation",
+        splits=("train1",),
+        segments=(Interval(0, 0.5, 1.25),),
     ),
-)  # fmt: skip
+    VideoRecord(
+        "video_test_0000001",
+        "/2.avi",
+        labels=(1, 2),
+        subset="test",
+        splits=("test1",),
+        segments=(Interval(1, 0.2, 0.9), Interval(2, 1.0, 1.5)),
+        ambiguous=((0.9, 1.0),),
+    ),
+)
 
 
 def make_windowed(
@@ -29,9 +41,14 @@ def make_windowed(
 ) -> WindowedVideo:
     pts_s = np.arange(frames) / fps
     return WindowedVideo(
-        record, frames, fps, 0.0, float(pts_s[-1]) + frame_s(pts_s), "done",
-        cut_windows(pts_s, window, stride),
-    )  # fmt: skip
+        record,
+        frames=frames,
+        fps=fps,
+        start_s=0.0,
+        end_s=float(pts_s[-1]) + frame_s(pts_s),
+        status="done",
+        windows=cut_windows(pts_s, window, stride),
+    )
 
 
 def make_features(

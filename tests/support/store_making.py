@@ -47,10 +47,10 @@ def record(video_id: str) -> VideoRecord:
     return VideoRecord(
         video_id,
         f"/videos/{video_id}.avi",
-        (3, 1),
-        "training",
-        ("train1",),
-        (Interval(3, 0.5, 1.5),),
+        labels=(3, 1),
+        subset="training",
+        splits=("train1",),
+        segments=(Interval(3, 0.5, 1.5),),
     )
 
 

@@ -35,7 +35,7 @@ class Tiny(nn.Module):
 def register() -> None:
     """Make recipes and `build` know ``tiny`` and ``tiny_bn``."""
     for name, norm in (("tiny", False), ("tiny_bn", True)):
-        NETWORKS[name] = BackboneRow(lambda norm=norm: Tiny(norm), 8, TORCHVISION, SIDE)
+        NETWORKS[name] = BackboneRow(lambda norm=norm: Tiny(norm), 8, TORCHVISION, size=SIDE)
     known = flowpipe.tsn.recipe.BACKBONES
     flowpipe.tsn.recipe.BACKBONES = tuple(dict.fromkeys((*known, "tiny", "tiny_bn")))
 
@@ -75,7 +75,7 @@ def make_store(
                 record = VideoRecord(
                     f"video {k:02d}",
                     f"/{k}.avi",
-                    (tuple(range(label + 1)) if several else (label,)) if labelled else (),
+                    labels=(tuple(range(label + 1)) if several else (label,)) if labelled else (),
                     splits=(split,) if split else (),
                     segments=segments,
                 )

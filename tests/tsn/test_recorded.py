@@ -159,7 +159,7 @@ def test_mirrored_flow(recorded, system: str, turned: str) -> None:
 
     flow = torch.from_numpy(recorded["flips/flow"])[..., :4]  # a square of the right edge's size
     wanted = recorded[f"flips/{system}"][..., -4:]  # its mirror image
-    made = crop_and_resize(flow.clone(), Crop(0, 0, 4, 4, True), 4, turned=turned)
+    made = crop_and_resize(flow.clone(), Crop(0, 0, 4, 4, flip=True), 4, turned=turned)
     assert np.array_equal(made.numpy(), wanted)
 
 

@@ -60,8 +60,8 @@ def test_instances_of_one_stretch_are_one_sample_of_bce(tmp_path: Path) -> None:
     )
     opened = open_store(tiny.make_store(tmp_path / "store", 1, segments=segments))
     assert clips_of(opened, "train1", "flow", "instances", several=True) == [
-        Clip("video 00", (0, 2), 0, 3, (36, 48)),
-        Clip("video 00", (1,), 5, 3, (36, 48)),
+        Clip("video 00", (0, 2), 0, 3, size=(36, 48)),
+        Clip("video 00", (1,), 5, 3, size=(36, 48)),
     ]
 
 

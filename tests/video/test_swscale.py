@@ -48,9 +48,15 @@ class Coded:
         across, down = SITINGS[self.siting if HEEDED else "center"]
         height, width = self.picture.height, self.picture.width
         return RgbConversion(
-            height, width, self.bits, gains(colour), taps(width, across, COLUMN_WEIGHT),
-            taps(height, down, ROW_WEIGHT), turn.rotation_deg // 90, turn.mirrored,
-        )  # fmt: skip
+            height=height,
+            width=width,
+            bits=self.bits,
+            colour=gains(colour),
+            columns=taps(width, across, COLUMN_WEIGHT),
+            rows=taps(height, down, ROW_WEIGHT),
+            quarter_turns=turn.rotation_deg // 90,
+            mirrored=turn.mirrored,
+        )
 
 
 def encode(size: tuple[int, int], pixels: str, siting: str, seed: int = 0) -> Coded:
@@ -85,7 +91,7 @@ def encode(size: tuple[int, int], pixels: str, siting: str, seed: int = 0) -> Co
 
 
 def colour_of(matrix: int, wide: int) -> ColourTags:
-    return ColourTags("", "", "", matrix, wide)
+    return ColourTags(matrix="", range="", transfer="", swscale_matrix=matrix, swscale_range=wide)
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ ENOUGH_S = 20.0
 """Time after which there is no third pass, seconds."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FlowFigures:
     """Measurements of one row."""
 

@@ -39,7 +39,7 @@ FEATURE_LAYOUTS = {
 """Layouts of features by name."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FeatureExportJob:
     """File of features, folder and options of an export."""
 

@@ -31,7 +31,7 @@ OLDEST = {11: (5, 2), 12: (5, 2), 13: (7, 5)}
 """NVRTC major version -> lowest compute capability that kernels are compiled for."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Gpus:
     """GPUs that this process can use, or the reason why there are none."""
 
@@ -100,10 +100,10 @@ def gpus() -> Gpus:
     names = tuple(_text(gpu["name"]) for gpu in found)
     capabilities = tuple((int(gpu["major"]), int(gpu["minor"])) for gpu in found)
     return Gpus(
-        _ids(count),
-        names,
-        tuple(int(gpu["totalGlobalMem"]) for gpu in found),
-        capabilities,
+        ids=_ids(count),
+        names=names,
+        memory_bytes=tuple(int(gpu["totalGlobalMem"]) for gpu in found),
+        capabilities=capabilities,
         **known,
         reason=_explain_too_old(names, capabilities, compiler),
     )

@@ -33,7 +33,7 @@ AKAZE_BORDER_PX, MLDB_WORDS = 29, 8  # as in kernels/cuda/akaze.cu; words of 64 
 PLAIN_STEP = 32 if int(cv2.__version__.split(".")[0]) >= 5 else 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DeviceFunctions:
     """Functions of `CudaOps` that operations in other files use."""
 

@@ -87,7 +87,12 @@ class CudaOps:
         self._workspaces = ThreadLocalPool(Workspace)
         self._feature_lock = RLock()
         device = DeviceFunctions(
-            self.kernels, self._activate, self._upload, self._empty, self._zeros, self._feature_lock
+            kernels=self.kernels,
+            activate=self._activate,
+            upload=self._upload,
+            empty=self._empty,
+            zeros=self._zeros,
+            feature_lock=self._feature_lock,
         )
         self.features = CudaFeatures(self.name, device, CpuOps().features)
         with translate_opening_errors(cupy), self._activate() as stream:

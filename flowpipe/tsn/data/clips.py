@@ -7,7 +7,7 @@ workers or on how many processes share a batch. So a run can be resumed at any s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -40,6 +40,7 @@ class Clip:
     """Number of its first image, from 0."""
     images: int
     """Number of its images."""
+    _: KW_ONLY
     size: tuple[int, int]
     """Height and width of the images, pixels."""
     store: int = 0
@@ -211,7 +212,9 @@ def clips_of(
         if samples == "videos":
             count, size = video.images[modality], video.size[modality]
             found += [
-                Clip(video_id, (label,), 0, count, size, number) for label in video.labels if count
+                Clip(video_id, (label,), 0, count, size=size, store=number)
+                for label in video.labels
+                if count
             ]
         else:
             found += _instances(video, modality, number)
@@ -280,5 +283,7 @@ def _instances(video: Video, modality: str, number: int) -> list[Clip]:
         first, stop = np.searchsorted(pts_s, (segment.start_s, segment.end_s)).tolist()
         if first < min(stop, count):
             images = min(stop, count) - first
-            found.append(Clip(video.video_id, (segment.label,), first, images, size, number))
+            found.append(
+                Clip(video.video_id, (segment.label,), first, images, size=size, store=number)
+            )
     return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 
 import numpy as np
 
@@ -39,6 +39,7 @@ class Crop:
     y: int
     width: int
     height: int
+    _: KW_ONLY
     flip: bool = False
     """Mirror the crop horizontally."""
     scaled: tuple[int, int] | None = None
@@ -206,7 +207,7 @@ def random_crop(
     else:
         there = crop_offsets(int(params.crops), width, height, (w, h))
         x, y = there[int(rng.integers(len(there)))]
-    return Crop(x, y, w, h, params.flip and bool(rng.integers(2)))
+    return Crop(x, y, w, h, flip=params.flip and bool(rng.integers(2)))
 
 
 def resized_crop(params: AugmentParams, width: int, height: int, rng: np.random.Generator) -> Crop:
@@ -265,7 +266,7 @@ def crops_of(count: int, width: int, height: int, side: int) -> list[Crop]:
     five = [Crop(x, y, side, side) for x, y in crop_offsets(5, width, height, (side, side))]
     if count == 5:
         return five
-    return [*five, *(Crop(c.x, c.y, c.width, c.height, True) for c in five)]
+    return [*five, *(Crop(c.x, c.y, c.width, c.height, flip=True) for c in five)]
 
 
 def centre_of(width: int, height: int, side: int) -> Crop:

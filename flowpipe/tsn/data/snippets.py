@@ -35,9 +35,9 @@ class _Snippets:
         split: str = "train1",
         segments: int = 3,
         length: int = 5,
+        *,
         transform: Transform | None = None,
         train: bool = True,
-        *,
         sampling: Sampling = "tsn_pytorch",
         samples: Samples = "videos",
     ) -> None:
@@ -235,9 +235,9 @@ class SnippetStream(_Snippets, IterableDataset[tuple[Any, int]]):
         split: str = "train1",
         segments: int = 3,
         length: int = 5,
+        *,
         transform: Transform | None = None,
         train: bool = True,
-        *,
         sampling: Sampling = "tsn_pytorch",
         samples: Samples = "videos",
         buffer: int = 64,
@@ -246,7 +246,7 @@ class SnippetStream(_Snippets, IterableDataset[tuple[Any, int]]):
         world: int | None = None,
     ) -> None:
         super().__init__(
-            store, modality, split, segments, length, transform, train,
+            store, modality, split, segments, length, transform=transform, train=train,
             sampling=sampling, samples=samples,
         )  # fmt: skip
         self.rank, self.world = _rank_and_world(rank, world)

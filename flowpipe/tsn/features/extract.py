@@ -36,7 +36,7 @@ VIEWS, VIEWS_ON_CPU = 64, 10
 _BATCHES_AHEAD = 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FeatureJob:
     """Store, file and options of an extraction of features."""
 
@@ -262,8 +262,8 @@ def _plan(
                 check_window(network, shortest, what)
         videos.append(
             WindowedVideo(
-                video.record, video.frames, video.fps, float(pts_s[0]),
-                float(pts_s[-1]) + frame_s(pts_s), video.status, windows,
+                video.record, frames=video.frames, fps=video.fps, start_s=float(pts_s[0]),
+                end_s=float(pts_s[-1]) + frame_s(pts_s), status=video.status, windows=windows,
             )
         )  # fmt: skip
     if not videos:

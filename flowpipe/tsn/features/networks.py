@@ -171,9 +171,14 @@ class RunNetwork:
         """
         scorer = self.scorer
         yield from crops_of_snippets(
-            images[torch.from_numpy(index.reshape(-1)).to(images.device)], crops, at_once,
-            scorer.input, scorer.row, self._facts.stream, AMP[self._amp] or torch.float32,
-        )  # fmt: skip
+            images[torch.from_numpy(index.reshape(-1)).to(images.device)],
+            crops,
+            at_once,
+            scorer.input,
+            row=scorer.row,
+            stream=self._facts.stream,
+            dtype=AMP[self._amp] or torch.float32,
+        )
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return features (N, D) and scores (N, C) of inputs (N, channels, side, side)."""

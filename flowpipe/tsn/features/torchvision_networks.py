@@ -84,7 +84,7 @@ class VideoNetwork:
     stored = "rgb"
 
     def __init__(
-        self, name: str, weights: Path, device: str, amp: str, layer: str, window: int
+        self, name: str, weights: Path, device: str, amp: str, *, layer: str, window: int
     ) -> None:
         row = _find_row(name)
         if window < row.least:

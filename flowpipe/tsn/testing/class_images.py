@@ -134,7 +134,10 @@ def draw_class(
         for step in range(octave.steps):
             y, x = (_offset(length - side, random) for length in image.shape[2:])
             part = image[:, :, y : y + side, x : x + side]
-            part.copy_(_climb(network, label, part, black, white, *octave.at(step)))
+            blur_px, change = octave.at(step)
+            part.copy_(
+                _climb(network, label, part, black, white=white, blur_px=blur_px, change=change)
+            )
             progress()
     with torch.inference_mode():
         y, x = ((length - side) // 2 for length in image.shape[2:])
@@ -175,6 +178,7 @@ def _climb(
     label: int,
     image: Tensor,
     black: Tensor,
+    *,
     white: Tensor,
     blur_px: float,
     change: float,

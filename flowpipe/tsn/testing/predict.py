@@ -33,7 +33,7 @@ class FusedRun:
     params: TestParams
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Prediction:
     """Classes of a video, fused over all networks."""
 
@@ -160,12 +160,14 @@ def predict(
     by_class = all(one.stream.loss.name == "bce" for one in facts)
     likely = sigmoid if by_class else softmax
     return Prediction(
-        facts[0].class_names,
-        likely(np.sum([k.weight * own for k, own in zip(fused_runs, totals, strict=True)], axis=0)),
-        tuple(map(likely, totals)),
-        timed[0][0][:count],
-        likely(np.sum([scores[:count] for _, scores in timed], axis=0)),
-        max(ends),
+        class_names=facts[0].class_names,
+        probabilities=likely(
+            np.sum([k.weight * own for k, own in zip(fused_runs, totals, strict=True)], axis=0)
+        ),
+        of_runs=tuple(map(likely, totals)),
+        times_s=timed[0][0][:count],
+        by_snippet=likely(np.sum([scores[:count] for _, scores in timed], axis=0)),
+        end_s=max(ends),
     )
 
 

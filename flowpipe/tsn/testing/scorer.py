@@ -195,8 +195,8 @@ class SnippetScorer:
         at_once = max(1, self.views * self.input.read // len(images))
         scores, features = [], []
         for x in crops_of_snippets(
-            images, crops, at_once, self.input, self.row, self.facts.stream,
-            self._amp or torch.float32,
+            images, crops, at_once, self.input, row=self.row, stream=self.facts.stream,
+            dtype=self._amp or torch.float32,
         ):  # fmt: skip
             with torch.autocast(images.device.type, self._amp) if self._amp else nullcontext():
                 of_views, logits = self.model.snippets(x.flatten(0, 1)[None])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ class TestJob:
 
     store: Path
     run: Path
+    _: KW_ONLY
     split: str = ""
     """Split to test; by default the test split of the run's split, see `test_split`."""
     params: TestParams | None = None
@@ -51,7 +52,7 @@ class TestJob:
     """File for the scores, from which a test resumes; see `PartialScores`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TestScores:
     """Scores of the videos of a split."""
 
@@ -165,7 +166,14 @@ def test(
             time.sleep(_POLL_S)
             finished.update()
         scores = np.stack([finished.scores[key] for key in videos])
-    return TestScores(tuple(videos), scores, facts, pooling, settings, computed)
+    return TestScores(
+        video_ids=tuple(videos),
+        scores=scores,
+        facts=facts,
+        pooling=pooling,
+        settings=settings,
+        computed=computed,
+    )
 
 
 def _describe_resumed(out: Path | None, finished: PartialScores, wanted: Collection[str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
 from flowpipe.errors import UsageError
@@ -19,6 +19,7 @@ class TrainJob:
     recipe: TrainRecipe
     modality: str
     split: int = 1
+    _: KW_ONLY
     device: str = "cpu"
     workers: int = 2
     seed: int = 1

@@ -231,7 +231,7 @@ class Learner:
         dtype = self._amp if self._amp and not batch.mixes else torch.float32
         x = network_input(
             batch.images[start:behind], batch.samples[start:behind], self.input, self.row,
-            self.stream, device, dtype,
+            stream=self.stream, device=device, dtype=dtype,
         )  # fmt: skip
         labels = batch.labels[start:behind].to(device, non_blocking=True)
         as_weights = batch.mixes or self.stream.loss.name == "bce"

@@ -6,7 +6,7 @@ import csv
 import math
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class Step:
     lr: float
     videos: int
     """Videos of this process."""
+    _: KW_ONLY
     seconds: float
     stalled_s: float
     """Time waited for data, seconds."""

@@ -121,12 +121,21 @@ class Trainer:
         store = open_store(job.store)
         self.input = input_spec(job.modality, self.stream.snippet_length, store.modalities)
         self.facts = RunFacts(
-            job.modality, job.split, self.input.stored, self.stream, job.recipe.test, job.seed,
-            store.header.class_names, str(store.header.dataset.get("dataset", "")),
-            store.header.recipe_digest, store.header.recipe,
-            tuple(str(open_store(path).header.dataset.get("dataset", "")) for path in job.also),
+            modality=job.modality,
+            split=job.split,
+            stored=self.input.stored,
+            stream=self.stream,
+            test=job.recipe.test,
+            seed=job.seed,
+            class_names=store.header.class_names,
+            dataset=str(store.header.dataset.get("dataset", "")),
+            recipe_digest=store.header.recipe_digest,
+            extraction=store.header.recipe,
+            also=tuple(
+                str(open_store(path).header.dataset.get("dataset", "")) for path in job.also
+            ),
             fusion=job.recipe.fusion,
-        )  # fmt: skip
+        )
         several, samples_of = self.stream.loss.name == "bce", job.recipe.samples
         splits = splits_of(store, job.split)
         videos = {
@@ -241,7 +250,8 @@ class Trainer:
             step_s = time.monotonic() - began
             self.state.step += 1
             count = len(batch)
-            self.unread.add(Step(self.state.step, epoch + 1, lr, count, step_s, stalled_s, figures))
+            times = {"seconds": step_s, "stalled_s": stalled_s}
+            self.unread.add(Step(self.state.step, epoch + 1, lr, count, **times, figures=figures))
             videos, seconds = videos + count, seconds + step_s
             rate = EpochSums(videos=videos, seconds=seconds).snippets_per_s(
                 self.stream.segments, self.processes.world

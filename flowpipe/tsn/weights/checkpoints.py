@@ -29,7 +29,7 @@ _MM_LAYER = re.compile(r"(layer\d+\.\d+\.)(conv|downsample)(\d?)\.(conv|bn)\.(.+
 _OUR_LAYER = re.compile(r"(layer\d+\.\d+\.)(conv|bn|downsample\.)(\d)\.(.+)")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class System:
     """A system that saved weights."""
 
@@ -231,15 +231,41 @@ def _from_caffe(name: str) -> str:
 
 SYSTEMS = {
     "tsn_pytorch": System(
-        "tsn-pytorch", _from_tsn_pytorch, "backbone", "tsn_pytorch", "average", 0.8, 0.7
+        name="tsn-pytorch",
+        rename=_from_tsn_pytorch,
+        pixels="backbone",
+        sampling="tsn_pytorch",
+        consensus="average",
+        dropout=0.8,
+        flow_dropout=0.7,
     ),
     "mmaction1": System(
-        "mmaction 0.1", _from_mmaction2, "mmaction1", "tsn_pytorch", "feature_average", 0.8, 0.7
+        name="mmaction 0.1",
+        rename=_from_mmaction2,
+        pixels="mmaction1",
+        sampling="tsn_pytorch",
+        consensus="feature_average",
+        dropout=0.8,
+        flow_dropout=0.7,
     ),
     "mmaction2": System(
-        "mmaction2", _from_mmaction2, "mmaction2", "mmaction2", "feature_average", 0.4, 0.4
+        name="mmaction2",
+        rename=_from_mmaction2,
+        pixels="mmaction2",
+        sampling="mmaction2",
+        consensus="feature_average",
+        dropout=0.4,
+        flow_dropout=0.4,
     ),
-    "caffe": System("Caffe-TSN", _from_caffe, "caffe", "caffe", "average", 0.8, 0.7),
+    "caffe": System(
+        name="Caffe-TSN",
+        rename=_from_caffe,
+        pixels="caffe",
+        sampling="caffe",
+        consensus="average",
+        dropout=0.8,
+        flow_dropout=0.7,
+    ),
 }
 """Systems by the names that `system_of` returns, with the settings of their published networks:
 README of tsn-pytorch, models/*.prototxt of temporal-segment-networks, configs/recognition/tsn of

@@ -29,7 +29,7 @@ from flowpipe.tsn.network.network_input import network_input  # noqa: E402
 from flowpipe.tsn.recipe import AugmentParams, StreamParams  # noqa: E402
 from flowpipe.types import Interval  # noqa: E402
 
-ROW = BackboneRow(lambda: tiny.Tiny(False), 8, TORCHVISION, tiny.SIDE)
+ROW = BackboneRow(lambda: tiny.Tiny(False), 8, TORCHVISION, size=tiny.SIDE)
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +41,16 @@ def clips(store: Path, phase: str = "train", seed: int = 1, modality: str = "flo
     opened = open_store(store)
     stored = input_spec(modality, 2, opened.modalities)
     return Clips(
-        [store], clips_of(opened, "train1", stored.stored, "videos"), stored, phase=phase,
-        segments=3, sampling="tsn_pytorch", augment=AugmentParams((1.0, 0.9)), side=tiny.SIDE,
+        [store],
+        clips_of(opened, "train1", stored.stored, "videos"),
+        stored,
+        phase=phase,
+        segments=3,
+        sampling="tsn_pytorch",
+        augment=AugmentParams(scales=(1.0, 0.9)),
+        side=tiny.SIDE,
         seed=seed,
-    )  # type: ignore[arg-type]  # fmt: skip
+    )  # type: ignore[arg-type]
 
 
 def sample(data: Clips, *number: int) -> tuple[torch.Tensor, Sample, int]:
@@ -79,7 +85,9 @@ def test_parts_of_images_give_the_input_that_whole_images_give(
     data, opened = clips(mixed, phase, modality=modality), open_store(mixed)
     numbers = [(0, k) for k in range(len(data))]
     batch = Batch([data.read(numbers[:2]), data.read(numbers[2:])])
-    made = network_input(batch.images, batch.samples, data.input, ROW, StreamParams(), "cpu")
+    made = network_input(
+        batch.images, batch.samples, data.input, ROW, stream=StreamParams(), device="cpu"
+    )
     for k, number in enumerate(numbers):
         clip, (images, crop) = data.videos[k], data.draw(number)
         whole = np.concatenate(
@@ -115,10 +123,14 @@ def test_instances_are_samples_of_their_own_time(store: Path, tmp_path: Path) ->
     marked = tiny.make_store(tmp_path / "store", 1, segments=segments)
     opened = open_store(marked)  # nine frames at 25 a second, eight fields
     assert clips_of(opened, "train1", "flow", "instances") == [
-        Clip("video 00", (2,), 0, 3, (36, 48)),  # frames at 0, 0.04 and 0.08
-        Clip("video 00", (1,), 5, 3, (36, 48)),  # at 0.20, 0.24, 0.28; the last has a field too
+        Clip("video 00", (2,), 0, 3, size=(36, 48)),  # frames at 0, 0.04 and 0.08
+        Clip(
+            "video 00", (1,), 5, 3, size=(36, 48)
+        ),  # at 0.20, 0.24, 0.28; the last has a field too
     ]
-    assert clips_of(opened, "train1", "rgb", "videos") == [Clip("video 00", (0,), 0, 9, (36, 48))]
+    assert clips_of(opened, "train1", "rgb", "videos") == [
+        Clip("video 00", (0,), 0, 9, size=(36, 48))
+    ]
     data = clips(marked, "train", modality="flow")
     data.videos = clips_of(opened, "train1", "flow", "instances")
     allowed = opened.snippet("video 00", "flow", 5, 3)
@@ -217,7 +229,7 @@ def test_images_of_any_size_are_trained_on_and_validated(
         assert one.crop.scaled is None and bottom <= size[0] and right <= size[1]
     data = clips(stored, "val")
     images, one, _ = sample(data, 0, 0)
-    made = network_input([images], [one], data.input, ROW, StreamParams(), "cpu")
+    made = network_input([images], [one], data.input, ROW, stream=StreamParams(), device="cpu")
     whole = open_store(stored).snippet("video 00", "flow", int(data.rule.val(8, 3, 2)[0]), 2)
     high, wide = (36 * length // short for length in size)
     at = functional.interpolate(torch.from_numpy(whole), (high, wide), mode="bilinear",

@@ -142,15 +142,17 @@ def test_mirroring_a_crop_negates_horizontal_flow() -> None:
     flow = torch.tensor([[[[10, 200, 128]], [[1, 2, 3]]]], dtype=torch.uint8).expand(1, 2, 3, 3)
     same = crop_and_resize(flow, Crop(0, 0, 3, 3), 3, turned="x")
     assert torch.equal(same, flow)
-    mirrored = crop_and_resize(flow, Crop(0, 0, 3, 3, True), 3, turned="x")
+    mirrored = crop_and_resize(flow, Crop(0, 0, 3, 3, flip=True), 3, turned="x")
     assert mirrored[0, 0, 0].tolist() == [127, 55, 245]  # 255 - 128, 255 - 200, 255 - 10
     assert mirrored[0, 1, 0].tolist() == [3, 2, 1]
-    theirs = crop_and_resize(flow.repeat(3, 1, 1, 1), Crop(0, 0, 3, 3, True), 3, turned="mmaction2")
+    theirs = crop_and_resize(
+        flow.repeat(3, 1, 1, 1), Crop(0, 0, 3, 3, flip=True), 3, turned="mmaction2"
+    )
     assert theirs[:, :, 0].tolist() == [
         [[127, 55, 245], [252, 253, 254]], [[128, 200, 10], [3, 2, 1]],
         [[127, 55, 245], [252, 253, 254]],
     ]  # fmt: skip
-    colour = crop_and_resize(flow, Crop(0, 0, 3, 3, True), 3, turned="nothing")
+    colour = crop_and_resize(flow, Crop(0, 0, 3, 3, flip=True), 3, turned="nothing")
     assert colour[0, 0, 0].tolist() == [128, 200, 10]
 
 
@@ -287,10 +289,12 @@ def test_a_resized_crop_of_few_pixels_is_not_empty() -> None:
 
 @pytest.mark.parametrize("size", [(54, 72), (20, 30)])
 def test_a_test_scales_images_of_any_size_before_it_cuts_them(size: tuple[int, int]) -> None:
-    row = BackboneRow(torch.nn.Identity, 8, TORCHVISION, 32)
+    row = BackboneRow(torch.nn.Identity, 8, TORCHVISION, size=32)
     images = torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8)
     input = InputSpec("rgb", 1, "rgb")
-    made = torch.cat(list(crops_of_snippets(images, 10, 3, input, row, StreamParams())), 1)
+    made = torch.cat(
+        list(crops_of_snippets(images, 10, 3, input, row=row, stream=StreamParams())), 1
+    )
     width = 36 * size[1] // size[0]
     whole = scale(images, width, 36)
     expected = [

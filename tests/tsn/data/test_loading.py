@@ -57,10 +57,16 @@ def clips(store: Path, modality: str = "flow") -> Clips:
     opened = open_store(store)
     stored = input_spec(modality, 2, opened.modalities)
     return Clips(
-        [store], clips_of(opened, "train1", stored.stored, "videos"), stored, phase="train",
-        segments=3, sampling="tsn_pytorch", augment=AugmentParams((1.0, 0.9)), side=tiny.SIDE,
+        [store],
+        clips_of(opened, "train1", stored.stored, "videos"),
+        stored,
+        phase="train",
+        segments=3,
+        sampling="tsn_pytorch",
+        augment=AugmentParams(scales=(1.0, 0.9)),
+        side=tiny.SIDE,
         seed=1,
-    )  # fmt: skip
+    )
 
 
 def batches_of(data: Clips, size: int = 4) -> BatchSampler:

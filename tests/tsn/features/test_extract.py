@@ -42,7 +42,7 @@ def extracted(store: Path, runs: dict[str, Path], out: Path, **options) -> list[
     """Extract features; the lines that were told."""
     told: list[str] = []
     layer = options.pop("layer", "global_pool")
-    job = FeatureJob(store, out, **{"window": WINDOW, "stride": STRIDE, **options})
+    job = FeatureJob(store=store, out=out, **{"window": WINDOW, "stride": STRIDE, **options})
     extract_features(job, networks(runs, layer), lambda done, total: None, told.append)
     return told
 

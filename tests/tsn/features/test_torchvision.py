@@ -76,7 +76,9 @@ def test_crops_are_those_of_the_transforms_of_the_weights_and_of_torchvisions_te
     images = torch.randint(0, 256, (20, 3, 36, 48), dtype=torch.uint8)
     index = np.arange(16)[None] + np.array([[0], [4]])
     clips = images[torch.from_numpy(index)]
-    network = VideoNetwork("r3d_18", weights("r3d_18", 3), "cpu", "off", "global_pool", 16)
+    network = VideoNetwork(
+        "r3d_18", weights("r3d_18", 3), "cpu", "off", layer="global_pool", window=16
+    )
     assert network.class_names == ("class 0", "class 1", "class 2")
     transforms = get_model_weights("r3d_18").DEFAULT.transforms()
     (x,) = network.inputs(images, index, 1, 1)
@@ -93,7 +95,7 @@ def test_a_layer_of_a_network_with_channels_last_has_its_channels_as_features(
     weights: Callable[..., Path],
 ) -> None:
     x = torch.rand(1, 3, 2, 64, 64)
-    own = VideoNetwork("swin3d_t", weights("swin3d_t", 3), "cpu", "off", "features", 2)
+    own = VideoNetwork("swin3d_t", weights("swin3d_t", 3), "cpu", "off", layer="features", window=2)
     network = own.model
     with torch.inference_mode():
         maps = network.features(network.pos_drop(network.patch_embed(x)))
@@ -145,7 +147,9 @@ def test_the_output_of_a_layer_is_averaged_before_later_layers_change_it() -> No
 def test_frames_are_evenly_spaced_over_a_window_longer_than_the_clip(
     weights: Callable[..., Path],
 ) -> None:
-    network = VideoNetwork("r3d_18", weights("r3d_18", 3), "cpu", "off", "global_pool", 64)
+    network = VideoNetwork(
+        "r3d_18", weights("r3d_18", 3), "cpu", "off", layer="global_pool", window=64
+    )
     windows = cut_windows(np.arange(130) / 25, Extent(64), Extent(64))
     numbers = network.images_of_rows(windows, 130)
     assert numbers.shape == (2, 16)
@@ -178,6 +182,6 @@ def test_wrong_networks_and_weights_are_answered_in_words(
     text = refused("torchvision:mc3_18", "--weights", path)
     assert "does not hold weights of torchvision's mc3_18" in text
     with pytest.raises(UsageError, match="shorter than the 16 frames that mvit_v2_s takes"):
-        VideoNetwork("mvit_v2_s", path, "cpu", "off", "global_pool", 8)
+        VideoNetwork("mvit_v2_s", path, "cpu", "off", layer="global_pool", window=8)
     with pytest.raises(FormatError, match="cannot be read as weights"):
-        VideoNetwork("r3d_18", Path(__file__), "cpu", "off", "global_pool", 8)
+        VideoNetwork("r3d_18", Path(__file__), "cpu", "off", layer="global_pool", window=8)

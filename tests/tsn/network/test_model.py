@@ -139,8 +139,8 @@ def test_dropout_is_of_each_snippet_by_itself() -> None:
 
 def test_a_recipe_s_stream_makes_the_network_it_says() -> None:
     stream = StreamParams(
-        "efficientnet_lite0",
-        "cross_modality",
+        backbone="efficientnet_lite0",
+        init="cross_modality",
         segments=7,
         snippet_length=5,
         consensus="top_k",

@@ -81,7 +81,10 @@ def classify(classifier: LiveClassifier, clip: Path) -> list[LivePrediction]:
 
 def scores_of_store(place: Path, name: str) -> tuple[list[float], SnippetScores]:
     """Return times and scores of the snippets of a stored clip."""
-    network, params = network_of(place, name), recipe.TestParams("mtwi", crops="1", rate_hz=RATE_HZ)
+    network, params = (
+        network_of(place, name),
+        recipe.TestParams(protocol="mtwi", crops="1", rate_hz=RATE_HZ),
+    )
     store = open_store(place / f"store-{RUNS[name][0]}")
     rule = SAMPLING_STRATEGIES[network.facts.stream.sampling]
     times_s, scored = snippets_of(network, store, "middle", params, rule)

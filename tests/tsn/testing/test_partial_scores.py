@@ -105,7 +105,7 @@ def test_an_interrupted_test_goes_on_in_two_processes(store: Path, tmp_path: Pat
         if finished == 5:
             raise Stopped
 
-    half = testing.TestJob(store, wanted.run, "all", out=out)
+    half = testing.TestJob(store, wanted.run, split="all", out=out)
     with pytest.raises(Stopped):
         testing.test(half, stop)
     assert partial_path(out).exists() and not out.exists()

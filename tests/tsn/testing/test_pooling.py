@@ -93,7 +93,7 @@ def test_mtwi_pools_crops_as_its_variant_does_unless_told() -> None:
     one, windows = video(40), (1, 2, 4)
 
     def pool(**options: str) -> np.ndarray:
-        return Pooling(Params("mtwi", windows=windows, **options), stream, module)(one)
+        return Pooling(Params(protocol="mtwi", windows=windows, **options), stream, module)(one)
 
     mean, best = one.scores.mean(1, keepdims=True), one.scores.max(1, keepdims=True)
     for variant in ("code", "paper"):
@@ -110,7 +110,7 @@ def test_mtwi_takes_attention_where_it_was_trained_and_else_top_k() -> None:
     one = video(40)
     for name in CONSENSUS:
         stream, module = make_trained(name)
-        pooling = Pooling(Params("mtwi", windows=(2,)), stream, module)
+        pooling = Pooling(Params(protocol="mtwi", windows=(2,)), stream, module)
         if name == "attention":
             relevance = one.features @ module.weight.detach().numpy().astype(float)
             wanted = mtwi.aggregate(one.scores, (2,), consensus="attention", relevance=relevance)

@@ -142,7 +142,14 @@ def test_wrong_use_is_explained(place: Path, tmp_path: Path) -> None:
 
 def test_the_time_line_joins_neighbours_of_one_class() -> None:
     by_snippet = np.array([[0.9, 0.1], [0.8, 0.2], [0.55, 0.45], [0.3, 0.7], [0.2, 0.8]])
-    said = Prediction(("a", "b"), by_snippet[0], (), np.arange(5.0), by_snippet, 4.5)
+    said = Prediction(
+        class_names=("a", "b"),
+        probabilities=by_snippet[0],
+        of_runs=(),
+        times_s=np.arange(5.0),
+        by_snippet=by_snippet,
+        end_s=4.5,
+    )
     assert time_line(said, 0.6) == [
         PredictedInterval(0, 2, 0, pytest.approx(0.85)), PredictedInterval(2, 3, None, 0.55),
         PredictedInterval(3, 4.5, 1, pytest.approx(0.75)),

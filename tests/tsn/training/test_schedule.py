@@ -90,7 +90,12 @@ def test_the_default_is_plain_sgd(
             for group in sgd.param_groups:
                 group["lr"] = params.lr * group["mult"] * (0.1 if epoch >= 4 else 1)
             x = network_input(
-                batch.images, batch.samples, fresh.input, fresh.row, fresh.stream, "cpu"
+                batch.images,
+                batch.samples,
+                fresh.input,
+                fresh.row,
+                stream=fresh.stream,
+                device="cpu",
             )
             loss = functional.cross_entropy(model(x), batch.labels[:, 0])
             sgd.zero_grad()

@@ -138,12 +138,18 @@ def test_stores_that_do_not_fit_are_refused(store: Path, tmp_path: Path, monkeyp
 
 
 def test_schedules_count_in_iterations_or_epochs() -> None:
-    by_epoch = Schedule(ScheduleParams(0.1, "epochs", (2, 3), 0.1, 5), steps_an_epoch=4)
+    by_epoch = Schedule(
+        ScheduleParams(lr=0.1, unit="epochs", lr_steps=(2, 3), lr_decay=0.1, end=5),
+        steps_an_epoch=4,
+    )
     assert (by_epoch.steps, by_epoch.epochs) == (20, 5)
     assert [by_epoch.factor(s) for s in (0, 7, 8, 11, 12, 19)] == pytest.approx(
         [1, 1, 0.1, 0.1, 0.01, 0.01]
     )
-    by_step = Schedule(ScheduleParams(0.1, "iterations", (6, 7), 0.1, 9), steps_an_epoch=4)
+    by_step = Schedule(
+        ScheduleParams(lr=0.1, unit="iterations", lr_steps=(6, 7), lr_decay=0.1, end=9),
+        steps_an_epoch=4,
+    )
     assert (by_step.steps, by_step.epochs) == (9, 3)
     assert [by_step.factor(s) for s in (0, 5, 6, 7, 8)] == pytest.approx([1, 1, 0.1, 0.01, 0.01])
 
@@ -151,7 +157,13 @@ def test_schedules_count_in_iterations_or_epochs() -> None:
 def test_iterations_end_inside_an_epoch(store: Path, tmp_path: Path) -> None:
     wanted = job(store, tmp_path)
     stream = wanted.recipe.streams["rgb"]
-    object.__setattr__(stream, "schedule", ScheduleParams(0.05, "iterations", (3,), 0.1, 4, 4))
+    object.__setattr__(
+        stream,
+        "schedule",
+        ScheduleParams(
+            lr=0.05, unit="iterations", lr_steps=(3,), lr_decay=0.1, end=4, batch_size=4
+        ),
+    )
     run(wanted)
     rows = curve(wanted.run)
     assert [row["step"] for row in rows] == ["3", "4"] and rows[-1]["val_accuracy"]

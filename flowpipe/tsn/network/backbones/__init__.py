@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ class BackboneRow:
     """Number of features, D."""
     pixels: Normalisation
     """Input normalisation of its ImageNet weights."""
+    _: KW_ONLY
     size: int = 224
     """Side of its input, pixels."""
     classifier: tuple[str, ...] = ("fc.", "last_linear.", "classifier.")
@@ -218,8 +219,8 @@ def _timm(name: str) -> BackboneRow:
     pixels = replace(TORCHVISION, mean=tuple(config["mean"]), std=tuple(config["std"]))
     url = config.get("url")
     return BackboneRow(
-        lambda: network, network.num_features, pixels, config["input_size"][-1],
-        (f"{config['classifier']}.",), (lambda: url) if url else None,
+        lambda: network, network.num_features, pixels, size=config["input_size"][-1],
+        classifier=(f"{config['classifier']}.",), weights=(lambda: url) if url else None,
     )  # fmt: skip
 
 
@@ -227,24 +228,43 @@ NETWORKS = {
     "bninception": BackboneRow(bninception.BNInception, bninception.FEATURES, TSN_PYTORCH),
     "inception_v3": BackboneRow(
         _torchvision("inception_v3", aux_logits=False, init_weights=True, transform_input=False),
-        2048, TENSORFLOW, 299, ("fc.", "AuxLogits."), _torchvision_weights("Inception_V3_Weights"),
+        2048,
+        TENSORFLOW,
+        size=299,
+        classifier=("fc.", "AuxLogits."),
+        weights=_torchvision_weights("Inception_V3_Weights"),
     ),
     "googlenet": BackboneRow(
         _torchvision("googlenet", aux_logits=False, init_weights=True, transform_input=False),
-        1024, TENSORFLOW, 224, ("fc.", "aux1.", "aux2."), _torchvision_weights("GoogLeNet_Weights"),
+        1024,
+        TENSORFLOW,
+        size=224,
+        classifier=("fc.", "aux1.", "aux2."),
+        weights=_torchvision_weights("GoogLeNet_Weights"),
     ),
     "vgg16": BackboneRow(
-        _torchvision("vgg16"), 4096, TORCHVISION, 224, ("classifier.6.",),
-        _torchvision_weights("VGG16_Weights"),
+        _torchvision("vgg16"),
+        4096,
+        TORCHVISION,
+        size=224,
+        classifier=("classifier.6.",),
+        weights=_torchvision_weights("VGG16_Weights"),
     ),
     **{
         f"resnet{depth}": BackboneRow(
-            _torchvision(f"resnet{depth}"), 512 if depth < 50 else 2048, TORCHVISION,
+            _torchvision(f"resnet{depth}"),
+            512 if depth < 50 else 2048,
+            TORCHVISION,
             weights=_torchvision_weights(f"ResNet{depth}_Weights"),
         )
         for depth in (18, 50, 101, 152)
     },
     "efficientnet_lite0": BackboneRow(
-        lite0.EfficientNetLite0, lite0.FEATURES, LITE, 224, ("_fc.",), _lite0_file
+        lite0.EfficientNetLite0,
+        lite0.FEATURES,
+        LITE,
+        size=224,
+        classifier=("_fc.",),
+        weights=_lite0_file,
     ),
-}  # fmt: skip
+}

@@ -76,7 +76,7 @@ class BNInception(nn.Module):
             width = block.single + out + wide + (block.project or width)
 
     def _add(
-        self, name: str, inputs: int, outputs: int, side: int, stride: int = 1, padding: int = 0
+        self, name: str, inputs: int, outputs: int, side: int, *, stride: int = 1, padding: int = 0
     ) -> None:
         self.add_module(name, nn.Conv2d(inputs, outputs, side, stride, padding))
         self.add_module(f"{name}_bn", nn.BatchNorm2d(outputs, eps=1e-5, momentum=0.1))
