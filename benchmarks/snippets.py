@@ -248,8 +248,8 @@ def main() -> None:
               f"{1000 * (time.perf_counter() - began):.1f} ms")  # fmt: skip
         unchecked = open_store(folder / "store", check=False)
         readers: dict[str, tuple[Reader, Reader | None]] = {
-            "store": (store.encoded, store.snippet),
-            "store, CRC unchecked": (store.encoded, unchecked.snippet),
+            "store": (store.read_payloads, store.snippet),
+            "store, CRC unchecked": (store.read_payloads, unchecked.snippet),
             "tar with own index": tar_readers(folder / "frames.tar"),
             **folder_readers(folder / "jpeg"),
         }

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from command import moving_clip
-from videofile import encode_video
+from videofile import encode_video, moving_clip
 
 from flowpipe import params
 from flowpipe.exchange import export_store, import_folder
@@ -41,7 +40,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A store of one clip, in rgb and luma, extracted in this process."""
     monkeypatch.setitem(MODALITIES, LUMA.name, LUMA)
     monkeypatch.setitem(MAKERS, LUMA.maker, make_luma)
-    clip = encode_video(tmp_path / "clip.mp4", moving_clip(1, frames=FRAMES))
+    clip = encode_video(tmp_path / "clip.mp4", moving_clip(FRAMES))
     values = {"modalities": ["rgb", "luma"], "size": {"width": 64, "height": 48}}
     values["codecs"] = {"rgb": {"name": "jpegls"}}
     recipe, ops = params.build(ExtractRecipe, values, where="extract"), get_ops()
