@@ -50,7 +50,7 @@ FLOWS: dict[str, Any] = {
 }
 
 Images = NDArray[np.uint8]
-Motion = Callable[[NDArray[Any], NDArray[Any]], tuple[Any, Any]]
+MotionField = Callable[[NDArray[Any], NDArray[Any]], tuple[Any, Any]]
 
 
 def solve(params: Any, first: Images, second: Images) -> NDArray[np.float32]:
@@ -82,7 +82,7 @@ def middlebury(folder: Path) -> None:
               f"{beside_bar(np.mean(errors), BARS_MIDDLEBURY, name)}", flush=True)  # fmt: skip
 
 
-def make_pairs(motion: Motion, seeds: int, noise: float = 0) -> tuple[Images, Images, Any]:
+def make_pairs(motion: MotionField, seeds: int, noise: float = 0) -> tuple[Images, Images, Any]:
     """Return (first, second, flow), one texture per seed."""
     pairs = [warped_pair(HEIGHT, WIDTH, motion, seed) for seed in range(1, 1 + seeds)]
     first, second, flow = map(np.stack, zip(*pairs, strict=True))
@@ -114,7 +114,7 @@ LINEAR = {
 }
 
 
-def linear(kind: str, length_px: float) -> Motion:
+def linear(kind: str, length_px: float) -> MotionField:
     """Return a motion of this kind whose mean length over the image is `length_px`."""
     (a, b), (c, d) = LINEAR[kind][0]
     s, t = (HEIGHT * shift for shift in LINEAR[kind][1])

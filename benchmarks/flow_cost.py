@@ -19,7 +19,7 @@ Memory
     a worker does, in windows of frames that share their pyramids, quantised at the end. It has
     loaded all libraries and the frames, and made the solver, when the kernel's peak of its resident
     memory is reset (``/proc/self/clear_refs``); printed is the peak at the end over the memory at
-    that moment. A window holds the pyramids and flows of all its frames.
+    that time. A window holds the pyramids and flows of all its frames.
 """
 
 from __future__ import annotations

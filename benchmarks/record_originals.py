@@ -48,12 +48,12 @@ AREAS = (((0.08, 1.0), (3 / 4, 4 / 3)), ((0.3, 0.5), (0.5, 2.0)))
 SIDE = 224
 SNIPPETS = (1, 2, 3, 8, 14, 15, 16, 17, 30, 61, 64, 100, 199, 300)
 CROPS_AND_CLASSES, WINDOWS = (3, 4), (1, 2, 3, 4, 5, 8, 16)
-Frames = list[int] | None
+Positions = list[int] | None
 """Positions of images from 0, or None where the original fails."""
 
 
 def sampling(
-    sample: Callable[[int, int, int, int], Frames],
+    sample: Callable[[int, int, int, int], Positions],
     segments: Sequence[int] = SEGMENTS,
     lengths: Sequence[int] = LENGTHS,
 ) -> dict[str, np.ndarray]:
@@ -73,8 +73,8 @@ def tsn_pytorch_sampling(code: Code) -> Iterator[tuple[str, dict[str, np.ndarray
         data=SimpleNamespace(Dataset=object), randint=np.random.randint,
     )["TSNDataSet"]  # fmt: skip
 
-    def sampler(method: str) -> Callable[[int, int, int, int], Frames]:
-        def sample(images: int, segments: int, length: int, seed: int) -> Frames:
+    def sampler(method: str) -> Callable[[int, int, int, int], Positions]:
+        def sample(images: int, segments: int, length: int, seed: int) -> Positions:
             one = dataset.__new__(dataset)
             one.num_segments, one.new_length = segments, length
             one._load_image = lambda folder, number: [number]
@@ -96,8 +96,8 @@ def tsn_pytorch_sampling(code: Code) -> Iterator[tuple[str, dict[str, np.ndarray
 
 
 def caffe_sampling(code: Code, driver: CaffeDriver) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-    def sampler(phase: str) -> Callable[[int, int, int, int], Frames]:
-        def sample(images: int, segments: int, length: int, seed: int) -> Frames:
+    def sampler(phase: str) -> Callable[[int, int, int, int], Positions]:
+        def sample(images: int, segments: int, length: int, seed: int) -> Positions:
             draws = np.random.RandomState(seed).randint(2**31 - 1, size=segments)
             starts = driver.offsets(phase, images, segments, length, draws.tolist())
             frames = [start + k for start in starts for k in range(length)]
@@ -120,8 +120,8 @@ def mmaction2_sampling(code: Code) -> Iterator[tuple[str, dict[str, np.ndarray]]
     path = "mmaction/datasets/transforms/loading.py"
     classes = code.pick("mmaction2", path, ("SampleFrames", "DenseSampleFrames"))
 
-    def sampler(name: str, test: bool) -> Callable[[int, int, int, int], Frames]:
-        def sample(images: int, segments: int, length: int, seed: int) -> Frames:
+    def sampler(name: str, test: bool) -> Callable[[int, int, int, int], Positions]:
+        def sample(images: int, segments: int, length: int, seed: int) -> Positions:
             one = classes[name](clip_len=length, num_clips=segments, test_mode=test)
             np.random.seed(seed)  # noqa: NPY002
             made = one.transform({"total_frames": images, "start_index": 0})

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from flowpipe.errors import FormatError, UsageError
 from flowpipe.exchange.frames import folders_below
-from flowpipe.exchange.incoming import ExternalFolder, Source
+from flowpipe.exchange.incoming import ExternalFolder, ImportSource
 from flowpipe.exchange.job import ImportJob
 from flowpipe.exchange.layouts import FOLDER_PATTERNS, LAYOUTS, Pairing
 from flowpipe.modality import MODALITIES
@@ -29,7 +29,7 @@ class ExternalFolders:
     modalities: tuple[str, ...]
     copied: frozenset[str]
     """Modalities whose files become payloads unchanged."""
-    sources: Sequence[Source]
+    sources: Sequence[ImportSource]
     """One folder for each video."""
     dataset: dict[str, Any]
     """JSON values that say where the videos come from."""

@@ -13,7 +13,7 @@ from flowpipe import __version__, params, strict
 from flowpipe.codec import JpegLsParams, JpegParams
 from flowpipe.errors import FormatError, UsageError
 from flowpipe.exchange import external
-from flowpipe.exchange.incoming import ExportedFolder, ExportedTar, IncomingVideo, Source
+from flowpipe.exchange.incoming import ExportedFolder, ExportedTar, ImportSource, IncomingVideo
 from flowpipe.exchange.job import Imported, ImportJob
 from flowpipe.exchange.layouts import WEBDATASET
 from flowpipe.exchange.processes import run_jobs
@@ -44,7 +44,7 @@ class _Target:
 @dataclass(frozen=True)
 class _Plan:
     target: _Target
-    shards: Sequence[Sequence[Source]]
+    shards: Sequence[Sequence[ImportSource]]
     unlisted: list[str] = field(default_factory=list)
     absent: list[str] = field(default_factory=list)
 
@@ -120,7 +120,7 @@ def _plan_own(job: ImportJob, notes: StoreSidecar) -> _Plan:
         return _Plan(target, [[ExportedTar(path)] for path in tars])
     root = notes_path(job.folder, "x").parent
     kept = sorted(path.relative_to(root) for path in root.rglob("*.npz"))
-    sources: list[Source] = [
+    sources: list[ImportSource] = [
         ExportedFolder(
             job.folder / path.with_name(path.name.removesuffix(".npz")), root / path,
             notes.layout, notes.extensions, copied,
@@ -176,11 +176,11 @@ def _target(
     )
 
 
-def _group_sources(sources: Sequence[Source]) -> list[Sequence[Source]]:
+def _group_sources(sources: Sequence[ImportSource]) -> list[Sequence[ImportSource]]:
     return [sources[k : k + _VIDEOS_A_SHARD] for k in range(0, len(sources), _VIDEOS_A_SHARD)]
 
 
-def _write_shard(target: _Target, sources: Sequence[Source]) -> tuple[int, Imported]:
+def _write_shard(target: _Target, sources: Sequence[ImportSource]) -> tuple[int, Imported]:
     """Write one shard of the videos that the store lacks; skip videos that fail."""
     done = Imported()
     key = "\n".join((*target.shards, "", *(str(source.path) for source in sources)))

@@ -25,7 +25,7 @@ from flowpipe.words import count_noun
 
 _WINDOW = 64
 
-Image = tuple[bytes, int, int]
+EncodedImage = tuple[bytes, int, int]
 """(payload, height, width)"""
 
 
@@ -73,12 +73,12 @@ class ExportedFolder:
     def _images(self, notes: VideoSidecar) -> Iterator[EncodedPlanes]:
         for name, count in notes.images.items():
 
-            def image(k: int, modality: str = name) -> Image:
+            def image(k: int, modality: str = name) -> EncodedImage:
                 return self._image(modality, k, notes)
 
             yield from windows(name, count, image, notes.columns[name])
 
-    def _image(self, modality: str, k: int, notes: VideoSidecar) -> Image:
+    def _image(self, modality: str, k: int, notes: VideoSidecar) -> EncodedImage:
         row, copied = MODALITIES[modality], modality in self.copied
         layout, payloads = LAYOUTS[self.layout], notes.payloads.get(modality, [])
         names = file_names(modality, layout.number(modality, k), self.extensions[modality])
@@ -129,7 +129,7 @@ class ExternalFolder:
 
             def image(
                 k: int, names: Any = images, colour: bool = colour, copied: bool = copied
-            ) -> Image:
+            ) -> EncodedImage:
                 return image_of([self.path / file for file in names[k]], colour, copied)
 
             yield from windows(name, len(images), image, None)
@@ -162,17 +162,17 @@ class ExportedTar:
                 raise FormatError(f"{self.path}: {there} of {name}, wanted {count}")
             channels = MODALITIES[name].channels
 
-            def image(k: int, name: str = name, channels: int = channels) -> Image:
+            def image(k: int, name: str = name, channels: int = channels) -> EncodedImage:
                 planes = codec.decode([payloads[name][k]], channels)
                 return payloads[name][k], planes.shape[2], planes.shape[3]
 
             yield from windows(name, count, image, notes.columns[name])
 
 
-Source = ExportedFolder | ExternalFolder | ExportedTar
+ImportSource = ExportedFolder | ExternalFolder | ExportedTar
 
 
-def image_of(paths: list[Path], colour: bool, copied: bool) -> Image:
+def image_of(paths: list[Path], colour: bool, copied: bool) -> EncodedImage:
     """Read the files of one image.
 
     Parameters
@@ -224,7 +224,7 @@ def _check(paths: list[Path], crcs: list[int]) -> None:
 def windows(
     modality: str,
     count: int,
-    image: Callable[[int], Image],
+    image: Callable[[int], EncodedImage],
     columns: Mapping[str, NDArray[Any]] | None,
 ) -> Iterator[EncodedPlanes]:
     """Yield images in windows.

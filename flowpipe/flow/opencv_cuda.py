@@ -22,7 +22,7 @@ from flowpipe.ops import Ops
 from flowpipe.ops.cuda.devices import first_gpu_name
 
 opencv: Any = cv2  # its type stubs lack the CUDA classes
-Image = NDArray[np.uint8]
+GrayImage = NDArray[np.uint8]
 Size = tuple[int, int]
 
 SMALLEST_PX = 16
@@ -180,7 +180,7 @@ def opencv_cuda_brox_solver(params: OpenCVCudaBroxParams, ops: Ops) -> PairSolve
             p.solver_iterations,
         )  # fmt: skip
 
-    def calc(algorithm: Any, first: Image, second: Image) -> NDArray[np.float32]:
+    def calc(algorithm: Any, first: GrayImage, second: GrayImage) -> NDArray[np.float32]:
         # Its constants are for images in [0, 1].
         return _calc(algorithm, *(image.astype(np.float32) / 255 for image in (first, second)))
 
@@ -248,7 +248,7 @@ def opencv_cuda_nvidia_solver(params: OpenCVCudaNvidiaParams, ops: Ops) -> PairS
         # No hints, so that a pair's flow depends on its frames only; no costs; the first GPU.
         return create(size, NVIDIA_PRESETS[params.preset], grid, 1, False, False, False, 0)
 
-    def calc(session: Any, first: Image, second: Image) -> NDArray[np.float32]:
+    def calc(session: Any, first: GrayImage, second: GrayImage) -> NDArray[np.float32]:
         # Images and vectors are on the host. Vectors are 16-bit fixed point with 5 fractional bits,
         # in pixels of the image at any grid. Blocks extend beyond the border.
         coarse = session.convertToFloat(session.calc(first, second, None)[0], None)
@@ -330,13 +330,13 @@ def _solver(
     params: Any,
     ops: Ops,
     make: Callable[[Size], Any],
-    calc: Callable[[Any, Image, Image], NDArray[np.float32]],
+    calc: Callable[[Any, GrayImage, GrayImage], NDArray[np.float32]],
 ) -> PairSolver:
     # One object per size: TV-L1 lowers its number of scales for a small image and keeps it lowered,
     # a session of NVIDIA's belongs to one size. A recipe has one size, or few.
     kept = lru_cache(maxsize=4)(make)
 
-    def pair(first: Image, second: Image) -> NDArray[np.float32]:
+    def pair(first: GrayImage, second: GrayImage) -> NDArray[np.float32]:
         height, width = first.shape
         if min(height, width) < SMALLEST_PX:
             return np.zeros((height, width, 2), np.float32)

@@ -14,7 +14,7 @@ from pathlib import Path
 from flowpipe.errors import FlowpipeError, FormatError, is_storage_failure
 from flowpipe.store import layout
 from flowpipe.store.catalogue import Catalogue, merge
-from flowpipe.store.index_file import Shards, Sources, read_index, write_index
+from flowpipe.store.index_file import IndexedState, Shards, read_index, write_index
 from flowpipe.store.manifest import Manifest, manifest_files, read_manifest
 from flowpipe.store.rows import ShardFacts, ShardRows, check_bounds, facts_of, rows_of
 from flowpipe.store.shard import open_shard, read_shard
@@ -31,7 +31,7 @@ class OpenedCatalogue:
     """Catalogue of a store, and the shards that are not in it."""
 
     catalogue: Catalogue
-    sources: Sources
+    sources: IndexedState
     broken: dict[str, str]
     """Fault of each shard that cannot be read, by file name."""
 
@@ -186,7 +186,7 @@ def _shard_names(store: Path) -> list[str]:
         return []
 
 
-def _read_known(store: Path, recipe_digest: str) -> tuple[Catalogue | None, Sources | None]:
+def _read_known(store: Path, recipe_digest: str) -> tuple[Catalogue | None, IndexedState | None]:
     """Read the index; (None, None) if it is missing, damaged or of another recipe."""
     try:
         catalogue, sources = read_index(store)
@@ -196,7 +196,7 @@ def _read_known(store: Path, recipe_digest: str) -> tuple[Catalogue | None, Sour
 
 
 def _update(
-    store: Path, digest: str, known: Catalogue | None, sources: Sources | None, stats: Stats
+    store: Path, digest: str, known: Catalogue | None, sources: IndexedState | None, stats: Stats
 ) -> OpenedCatalogue:
     """Keep the unchanged shards of the known catalogue, read the others, and merge."""
     manifest = read_manifest(store, keys=False)
@@ -232,7 +232,7 @@ def _update(
     lost = tuple(n for n in manifest.lost(seals) if n not in broken and n not in left_out)
     return OpenedCatalogue(
         catalogue,
-        Sources(
+        IndexedState(
             recipe_digest=digest,
             manifest=manifest.read,
             left_out=left_out,
@@ -255,7 +255,7 @@ def _read(store: Path, name: str, stat: tuple[int, int], manifest: Manifest) -> 
 
 
 def _select_unchanged(
-    store: Path, known: Catalogue, sources: Sources, stats: Stats, manifest: Manifest
+    store: Path, known: Catalogue, sources: IndexedState, stats: Stats, manifest: Manifest
 ) -> dict[int, ShardFacts]:
     """Return, by number, the shards of a known catalogue whose content and records are the same."""
     kept = {}

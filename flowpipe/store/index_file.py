@@ -42,7 +42,7 @@ _DTYPES = ("|u1", "<u4", "<u8", "<i8")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sources:
+class IndexedState:
     """State of the store that an index was made from; the index is valid until it changes."""
 
     recipe_digest: str
@@ -129,7 +129,7 @@ def _facts_in(text: str) -> ShardFacts:
     return facts
 
 
-def write_index(store: Path, catalogue: Catalogue, sources: Sources) -> Path:
+def write_index(store: Path, catalogue: Catalogue, sources: IndexedState) -> Path:
     """Write index.h5 of a store, atomically.
 
     Parameters
@@ -138,7 +138,7 @@ def write_index(store: Path, catalogue: Catalogue, sources: Sources) -> Path:
         Folder of the store.
     catalogue : Catalogue
         Tables to write.
-    sources : Sources
+    sources : IndexedState
         State of the files that the catalogue was made from.
 
     Returns
@@ -176,7 +176,7 @@ def write_index(store: Path, catalogue: Catalogue, sources: Sources) -> Path:
     return final
 
 
-def read_index(store: Path) -> tuple[Catalogue, Sources]:
+def read_index(store: Path) -> tuple[Catalogue, IndexedState]:
     """Read the index of a store.
 
     Parameters
@@ -188,7 +188,7 @@ def read_index(store: Path) -> tuple[Catalogue, Sources]:
     -------
     catalogue : Catalogue
         Tables of all videos.
-    sources : Sources
+    sources : IndexedState
         State of the files that they were made from.
 
     Raises
@@ -240,7 +240,7 @@ def _write_table(file: h5py.File, name: str, table: NDArray[Any]) -> dict[str, A
     return row if name == _LAZY else {**row, "crc32": zlib.crc32(table.data)}
 
 
-def _read(content: memoryview) -> tuple[Catalogue, Sources]:
+def _read(content: memoryview) -> tuple[Catalogue, IndexedState]:
     head = bytes(content[:_USER_BLOCK_BYTES]).partition(b"\n")[0]
     version, _, rest = head.removeprefix(_MAGIC).partition(b" ")
     if not head.startswith(_MAGIC) or int(version) != VERSION:
@@ -274,7 +274,7 @@ def _read(content: memoryview) -> tuple[Catalogue, Sources]:
     )  # fmt: skip
     _check_rows(table, tables, len(shards))
     sources = contents["sources"]
-    made_from = Sources(
+    made_from = IndexedState(
         recipe_digest=sources["recipe_digest"], manifest=sources["manifest"],
         left_out={name: tuple(values) for name, values in sources["left_out"].items()},
         lost=tuple(sources["lost"]), relabels=sources["relabels"],

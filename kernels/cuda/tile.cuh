@@ -41,7 +41,7 @@ __device__ __forceinline__ void plan_step(Shared &shared, const Progress &now, b
 }
 
 // Position of a thread's pixels in the image, and which of them this tile writes.
-struct Place {
+struct PixelPosition {
     int lane, warp, x, y, height, width;
     bool own;
     int own_top, own_bottom;
@@ -59,13 +59,13 @@ __device__ __forceinline__ float4 four(float2 first, float2 second) {
 // Returns whether row r of a thread is in the image. EDGE: the tile touches its left, right or lower
 // border.
 template <bool EDGE>
-__device__ __forceinline__ bool inside(const Place &at, int r) {
+__device__ __forceinline__ bool inside(const PixelPosition &at, int r) {
     return !EDGE || (at.x < at.width && at.y + r < at.height);
 }
 
 // Loads two columns of two of COUNT interleaved fields, row r of a thread; zero outside the image.
 template <bool EDGE, int COUNT>
-__device__ __forceinline__ float4 load_vector(const float *fields, const Place &at, int stride, int r,
+__device__ __forceinline__ float4 load_vector(const float *fields, const PixelPosition &at, int stride, int r,
                                          int field) {
     const float *from = fields + (at.y + r) * COUNT * stride + vector_at<COUNT>(at.x) +
                         field / 2 * PAIR_OF_FIELDS;
@@ -73,7 +73,7 @@ __device__ __forceinline__ float4 load_vector(const float *fields, const Place &
 }
 
 template <int COUNT>
-__device__ __forceinline__ void store(float *fields, const Place &at, int stride, int r, int field,
+__device__ __forceinline__ void store(float *fields, const PixelPosition &at, int stride, int r, int field,
                                       float4 value) {
     float *to = fields + (at.y + r) * COUNT * stride + vector_at<COUNT>(at.x) +
                 field / 2 * PAIR_OF_FIELDS;
@@ -82,7 +82,7 @@ __device__ __forceinline__ void store(float *fields, const Place &at, int stride
 
 // Loads u and v of COUNT interleaved fields.
 template <bool EDGE, int COUNT>
-__device__ __forceinline__ void load_flow(Pixels &p, const Place &at, const float *fields,
+__device__ __forceinline__ void load_flow(Pixels &p, const PixelPosition &at, const float *fields,
                                           int stride) {
 #pragma unroll
     for (int r = 0; r < ROWS; r++) {
@@ -93,7 +93,7 @@ __device__ __forceinline__ void load_flow(Pixels &p, const Place &at, const floa
 }
 
 template <bool EDGE>
-__device__ __forceinline__ void load_duals(Pixels &p, const Place &at, const float *fields,
+__device__ __forceinline__ void load_duals(Pixels &p, const PixelPosition &at, const float *fields,
                                            int stride) {
 #pragma unroll
     for (int r = 0; r < ROWS; r++) {
@@ -107,7 +107,7 @@ __device__ __forceinline__ void load_duals(Pixels &p, const Place &at, const flo
 }
 
 template <bool EDGE>
-__device__ __forceinline__ void load_model(Pixels &p, const Place &at, const float *model,
+__device__ __forceinline__ void load_model(Pixels &p, const PixelPosition &at, const float *model,
                                            int stride) {
 #pragma unroll
     for (int r = 0; r < ROWS; r++) {
@@ -121,11 +121,11 @@ __device__ __forceinline__ void load_model(Pixels &p, const Place &at, const flo
 }
 
 // Returns whether this tile writes row r of a thread.
-__device__ __forceinline__ bool owns_row(const Place &at, int r) {
+__device__ __forceinline__ bool owns_row(const PixelPosition &at, int r) {
     return at.own && at.y + r >= at.own_top && at.y + r < at.own_bottom;
 }
 
-__device__ __forceinline__ void store_fields(const Pixels &p, const Place &at, float *fields,
+__device__ __forceinline__ void store_fields(const Pixels &p, const PixelPosition &at, float *fields,
                                              int stride) {
 #pragma unroll
     for (int r = 0; r < ROWS; r++) {
@@ -136,7 +136,7 @@ __device__ __forceinline__ void store_fields(const Pixels &p, const Place &at, f
     }
 }
 
-__device__ __forceinline__ void store_model(const Pixels &p, const Place &at, float *model,
+__device__ __forceinline__ void store_model(const Pixels &p, const PixelPosition &at, float *model,
                                             int stride) {
 #pragma unroll
     for (int r = 0; r < ROWS; r++) {
@@ -148,7 +148,7 @@ __device__ __forceinline__ void store_model(const Pixels &p, const Place &at, fl
 
 // Computes the model of all pixels of a thread about the flow in fields (height, FIELDS * stride):
 // packed (height + 8, width + 8) of the second image, first (height, stride).
-__device__ __forceinline__ void warp(Pixels &p, const Place &at, const float *fields,
+__device__ __forceinline__ void warp(Pixels &p, const PixelPosition &at, const float *fields,
                                      const float4 *packed, const float *first, int stride,
                                      int sampling) {
     // The loop is not unrolled, so the results are in an array, not in named registers.
@@ -176,7 +176,7 @@ __device__ __forceinline__ void warp(Pixels &p, const Place &at, const float *fi
 // First half of an iteration: updates u and v. MEASURE: returns the squared change of the pixels
 // that this thread writes.
 template <bool EDGE, bool MEASURE>
-__device__ __forceinline__ float primal(Pixels &p, const Place &at, Shared &shared,
+__device__ __forceinline__ float primal(Pixels &p, const PixelPosition &at, Shared &shared,
                                         const Constants &by) {
     float change = 0.f;
     const float4 none = {0.f, 0.f, 0.f, 0.f};
@@ -214,7 +214,7 @@ __device__ __forceinline__ float primal(Pixels &p, const Place &at, Shared &shar
 
 // Second half of an iteration: updates the dual variables.
 template <bool EDGE>
-__device__ __forceinline__ void dual(Pixels &p, const Place &at, Shared &shared,
+__device__ __forceinline__ void dual(Pixels &p, const PixelPosition &at, Shared &shared,
                                      const Constants &by) {
     const float4 bottom = shared.below[at.warp < WARPS - 1 ? at.warp + 1 : at.warp][at.lane];
 #pragma unroll
@@ -251,7 +251,7 @@ __device__ __forceinline__ void dual(Pixels &p, const Place &at, Shared &shared,
 
 // Runs one iteration. A warp whose rows are all below the image only synchronises.
 template <bool EDGE, bool MEASURE>
-__device__ __forceinline__ float iterate(Pixels &p, const Place &at, Shared &shared,
+__device__ __forceinline__ float iterate(Pixels &p, const PixelPosition &at, Shared &shared,
                                          const Constants &by) {
     const bool works = !EDGE || at.y < at.height;
     float change = 0.f;
@@ -265,7 +265,7 @@ __device__ __forceinline__ float iterate(Pixels &p, const Place &at, Shared &sha
 // Runs the iterations of a step, and sums the changes over the pixels that each warp writes. All
 // threads must have set `above` before.
 template <bool EDGE>
-__device__ __forceinline__ void run(Pixels &p, const Place &at, Shared &shared,
+__device__ __forceinline__ void run(Pixels &p, const PixelPosition &at, Shared &shared,
                                     const Constants &by) {
 #pragma unroll 1
     for (int k = 0; k < shared.count; k++) {

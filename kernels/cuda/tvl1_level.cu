@@ -15,7 +15,7 @@ extern "C" __global__ void __launch_bounds__(WARPS *LANES, 1)
     __shared__ Progress now;
     const int pair = blockIdx.z;
     if (pair >= pairs) return;
-    const Place at = {(int)threadIdx.x, (int)threadIdx.y, 2 * (int)threadIdx.x,
+    const PixelPosition at = {(int)threadIdx.x, (int)threadIdx.y, 2 * (int)threadIdx.x,
                       ROWS * (int)threadIdx.y, height, width, 2 * (int)threadIdx.x < width,
                       0, height};
     const bool speaks = at.warp == 0 && at.lane == 0;

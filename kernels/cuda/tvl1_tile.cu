@@ -41,7 +41,7 @@ __device__ __forceinline__ float *fields(float *state, size_t plane, int pair, i
 
 // Loads all fields, and the model unless a warp has just computed it, and iterates.
 template <bool EDGE>
-__device__ __forceinline__ void load_and_run(Pixels &p, const Place &at, Shared &shared,
+__device__ __forceinline__ void load_and_run(Pixels &p, const PixelPosition &at, Shared &shared,
                                              const Arrays &arrays, const Step &step, int stride,
                                              const Constants &by) {
     const size_t plane = (size_t)at.height * stride;
@@ -88,7 +88,7 @@ extern "C" __global__ void __launch_bounds__(WARPS *LANES, TILE_BLOCKS)
 
     const int left_edge = blockIdx.x * STEP, top_edge = blockIdx.y * STEP;
     const bool at_right = blockIdx.x == gridDim.x - 1, at_bottom = blockIdx.y == gridDim.y - 1;
-    Place at;
+    PixelPosition at;
     at.lane = threadIdx.x;
     at.warp = threadIdx.y;
     at.x = left_edge + 2 * at.lane;

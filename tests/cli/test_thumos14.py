@@ -84,7 +84,7 @@ def test_thumos14_becomes_a_store_with_its_labels(
         assert {CLASS_NAMES[label] for label in facts["labels"]} == (classes)
         assert record["subset"] == video_id.split("_")[1]
         segments = [(CLASS_NAMES[s["label"]], s["start_s"], s["end_s"]) for s in record["segments"]]
-        left_out = [("Ambiguous", *stretch) for stretch in opened.videos[video_id].ambiguous]
+        left_out = [("Ambiguous", *interval) for interval in opened.videos[video_id].ambiguous]
         assert {*segments, *left_out} == official.get(video_id, set())
         assert VideoRecord.from_json(record).ambiguous == opened.videos[video_id].ambiguous
         assert facts["frames"] == facts["images"]["rgb"] == facts["images"]["flow"] + 1

@@ -46,9 +46,9 @@ def database(classes: int = 200, **changed: Any) -> dict[str, Any]:
         video_id: {
             "duration": 10.0, "subset": subset, "resolution": "320x240",
             "url": f"https://www.youtube.com/watch?v={video_id}",
-            "annotations": [{"label": n, "segment": [a, b]} for n, a, b in stretches],
+            "annotations": [{"label": n, "segment": [a, b]} for n, a, b in intervals],
         }
-        for video_id, (subset, stretches) in VIDEOS.items()
+        for video_id, (subset, intervals) in VIDEOS.items()
     }  # fmt: skip
     return {"version": "VERSION 1.3", "taxonomy": taxonomy, "database": videos} | changed
 
@@ -108,8 +108,8 @@ def test_ids_that_begin_with_v_are_found(tmp_path):
 
 def test_instances_without_length_keep_their_number(tmp_path):
     """The published database has some; the instances after them keep the names TSN gives them."""
-    stretches = ([4.0, 6.0], [0, 0], [1.0, 2.0])  # the official file is not in the order of time
-    annotations = [{"label": "Class 003", "segment": stretch} for stretch in stretches]
+    intervals = ([4.0, 6.0], [0, 0], [1.0, 2.0])  # the official file is not in the order of time
+    annotations = [{"label": "Class 003", "segment": interval} for interval in intervals]
     videos = {"H-yBxySDyTw": {"subset": "training", "annotations": annotations}}
     write(tmp_path, database(database=videos))
     fill(tmp_path, "v_H-yBxySDyTw.mp4")

@@ -193,8 +193,8 @@ def test_every_cliff_dive_is_a_dive_too(shared_data, tmp_path):
     dives: dict[tuple[str, int], set[tuple[str, float, float]]] = {}
     for record in (*dataset.records, *dataset.absent):
         for s in record.segments:
-            stretch = (record.video_id, s.start_s, s.end_s)
-            dives.setdefault((record.subset, s.label), set()).add(stretch)
+            interval = (record.video_id, s.start_s, s.end_s)
+            dives.setdefault((record.subset, s.label), set()).add(interval)
     for subset, count in (("validation", 143), ("test", 217)):
         assert len(dives[subset, CLIFF] & dives[subset, DIVING]) == count
         assert dives[subset, CLIFF] <= dives[subset, DIVING]

@@ -40,7 +40,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def cached_bytes(folder: Path) -> int:
-    """Bytes of all that is in the cache, at a moment when nobody makes room."""
+    """Bytes of all that is in the cache, while nobody frees space."""
     total = 0
     with (folder / "room.lock").open("ab") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -156,7 +156,7 @@ def with_ids(name: Callable[[str], str]) -> Callable[[Dataset], Dataset]:
 
 
 def with_segments(start_s: float) -> Callable[[Dataset], Dataset]:
-    """Return an edit that gives each video a segment and an ambiguous stretch."""
+    """Return an edit that gives each video a segment and an ambiguous interval."""
 
     def edit(dataset: Dataset) -> Dataset:
         segments, ambiguous = (Interval(0, start_s, 9.0),), ((start_s, start_s + 1),)

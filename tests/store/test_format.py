@@ -198,7 +198,7 @@ def test_S04_one_recipe(make_store, rng):
 
 
 def test_S05_published_whole_and_never_written_to(make_store, monkeypatch, rng, tmp_path):
-    """Under its final name a shard is complete from the first moment, also when it is replaced."""
+    """Under its final name a shard is complete from the start, also when it is replaced."""
     made = make_store([("a", 5)])
     seen, replace = [], Path.replace
 

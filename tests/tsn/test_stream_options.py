@@ -132,8 +132,8 @@ def test_a_time_line_of_dense_sampling_is_in_the_order_of_time(store: Path, tmp_
     found = predict("video 11", [fused], "cpu", LAST)
     assert len(found.times_s) == 30 and np.all(np.diff(found.times_s) >= 0)
     network, opened = SnippetScorer(wanted.run, LAST, "cpu"), open_store(store)
-    for time_s, moment in zip(found.times_s[::7], found.by_snippet[::7], strict=True):
+    for time_s, probabilities in zip(found.times_s[::7], found.by_snippet[::7], strict=True):
         image = np.searchsorted(opened.pts_s("video 11"), time_s)
         one = network.snippet_scores(opened, "video 11", np.array([image]), 1, "loop")
         scores = one.scores[0, 0]
-        np.testing.assert_allclose(moment, np.exp(scores) / np.exp(scores).sum(), rtol=1e-4)
+        np.testing.assert_allclose(probabilities, np.exp(scores) / np.exp(scores).sum(), rtol=1e-4)

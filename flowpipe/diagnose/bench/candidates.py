@@ -30,7 +30,7 @@ OWN = f"flowpipe-{TVL1Params.variant}"
 REFERENCES = (PEER, OWN)
 """Names of possible references; the first one that can run is used."""
 
-Image = NDArray[np.uint8]
+GrayImage = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class _OnHost:
     solver: FlowSolver
     ops: Ops
 
-    def prepare(self, gray: Image) -> Any:
+    def prepare(self, gray: GrayImage) -> Any:
         return self.solver.prepare(gray)
 
     def solve(self, first: Any, second: Any) -> NDArray[np.float32]:
@@ -118,7 +118,7 @@ def _skimage() -> PairSolver:
     except ImportError as error:
         raise BackendError(f"no scikit-image ({error}); pip install scikit-image") from error
 
-    def pair(first: Image, second: Image) -> NDArray[np.float32]:
+    def pair(first: GrayImage, second: GrayImage) -> NDArray[np.float32]:
         v, u = solve(first, second, **SKIMAGE)
         return np.stack([u, v], axis=-1)
 

@@ -18,7 +18,7 @@ from flowpipe.ops import get_ops
 from flowpipe.types import Frames
 from flowpipe.words import count_noun
 
-Source = TypeVar("Source")
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def _videos(path: Path) -> list[Path]:
     return [Path(record.path) for record in DATASETS["folder"].load(path).records]
 
 
-def _shares(sources: Sequence[Source], count: int) -> Iterable[tuple[Source, int]]:
+def _shares(sources: Sequence[Item], count: int) -> Iterable[tuple[Item, int]]:
     """Yield evenly spaced sources, `count` at most, each with its number of pairs."""
     chosen = min(count, len(sources))
     for k in range(chosen):

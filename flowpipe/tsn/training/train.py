@@ -188,7 +188,7 @@ class Trainer:
         self.val_loader = self._loader(videos["val"], self.val_batches)
         self.state, self._saved_at = TrainingProgress(), time.monotonic()
         self.unread, self.recent, self.recent_steps = UnreadSteps(processes), EpochSums(), 0
-        self.board: TensorBoardWriter | None = None
+        self.tensorboard: TensorBoardWriter | None = None
         self.step_log: StepLog | None = None
 
     def run(self) -> RunFacts:
@@ -202,7 +202,7 @@ class Trainer:
         if self.processes.is_first:
             self.step_log = StepLog(self.job.run, self.state.step)
             if self.job.tensorboard:
-                self.board = TensorBoardWriter(self.job.run, self.state.step)
+                self.tensorboard = TensorBoardWriter(self.job.run, self.state.step)
         self.tell(self._describe_device())
         remarks = self.input.remarks(self.stream.compat)
         for line in (*remarks, *self.stream.without_effect(), *self.lacking):
@@ -218,8 +218,8 @@ class Trainer:
             self.state.sums = EpochSums()
             kept = self.job.keep_every and (epoch + 1) % self.job.keep_every == 0
             self._save(*([OF_EPOCH.format(epoch + 1)] if kept else []), LAST)
-        if self.board:
-            self.board.close()
+        if self.tensorboard:
+            self.tensorboard.close()
         if self.processes.is_first:
             self._draw()
         return self.facts
@@ -271,8 +271,8 @@ class Trainer:
         rows = [row_of_step(step, sums, self.processes.world) for step, sums in read]
         if self.step_log:
             self.step_log.add(rows)
-        if self.board:
-            self.board.write_steps(rows)
+        if self.tensorboard:
+            self.tensorboard.write_steps(rows)
         scaler = self.learner.scaler
         for step, sums in read:
             # fp16's loss scaler skips a step that overflows and halves its scale; in other
@@ -316,8 +316,8 @@ class Trainer:
         )  # fmt: skip
         self.tell(describe_epoch(row, self.schedule.epochs, len(self.facts.class_names)))
         self.state.rows.append(row)
-        if self.board:
-            self.board.write(row)
+        if self.tensorboard:
+            self.tensorboard.write(row)
         figure = row.get("val_map", row.get("val_accuracy", -1.0))
         if figure > self.state.best:
             self.state.best = figure

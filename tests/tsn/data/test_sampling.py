@@ -48,9 +48,9 @@ def legacy(seed: int) -> Callable[[int, int], NDArray[np.int64]]:
         ("tsn_pytorch", 4, 3, 5, [0, 0, 0]),  # where the original raises
         ("tsn_pytorch", 3, 3, 5, [0, 0, 0]),
         ("tsn_pytorch", 1, 3, 1, [0, 0, 0]),
-        # stretches of 35 images, 31 starts in each
+        # ranges of 35 images, 31 starts in each
         ("caffe", 106, 3, 5, [7, 42, 77]),
-        ("caffe", 15, 3, 5, [0, 5, 10]),  # stretches of 5 have one start
+        ("caffe", 15, 3, 5, [0, 5, 10]),  # ranges of 5 have one start
         ("caffe", 14, 3, 5, [0, 0, 0]),
         ("mmaction2", 106, 3, 5, [7, 41, 75]),
         ("mmaction2", 5, 3, 4, [1, 1, 1]),  # two starts: drawn with repetition, 7 % 2 = 1, sorted

@@ -110,9 +110,9 @@ def empty(shape: Any, dtype: Any = float) -> ndarray:
         cuda.memory.give_back(nbytes)
         idle[block.ctypes.data] = block
 
-    lent = block[:]
-    weakref.finalize(lent, give_back)
-    raw = np.frombuffer(memoryview(lent), np.uint8)  # whose base is what was lent
+    view = block[:]
+    weakref.finalize(view, give_back)
+    raw = np.frombuffer(memoryview(view), np.uint8)  # whose base is the view
     start = -raw.ctypes.data % 256
     return ndarray(raw[start : start + nbytes].view(dtype).reshape(shape))
 

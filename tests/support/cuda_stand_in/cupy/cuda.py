@@ -177,9 +177,9 @@ def alloc_pinned_memory(nbytes: int) -> Any:
     memory = idle.pop() if idle else np.empty(size, np.uint8)
     memory.fill(0xFF)
     _pinned.add(memory.ctypes.data)
-    lent = memory[:]
-    weakref.finalize(lent, idle.append, memory)
-    return memoryview(lent)
+    view = memory[:]
+    weakref.finalize(view, idle.append, memory)
+    return memoryview(view)
 
 
 def is_pinned(array: np.ndarray) -> bool:
