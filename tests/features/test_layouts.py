@@ -162,7 +162,10 @@ def test_the_command_names_its_lists(tmp_path: Path) -> None:
         (("--layout", "bmn", "--modalities", "rbg"), ("stream 'rbg' is unknown", "rgb")),
         (("--layout", "bmn", "--only", "train2"), ("subset or split 'train2' is unknown",)),
         (("--layout", "bmn", "--quality", "90"), ("--quality has no effect on layout bmn",)),
-        (("--layout", "gtad", "--modalities", "rgb"), ("G-TAD reads rgb and flow",)),
+        (
+            ("--layout", "gtad", "--modalities", "rgb"),
+            ("layout gtad takes the streams rgb and flow",),
+        ),
         (("--layout", "actionformr"), ("actionformer",)),
     ],
 )

@@ -44,7 +44,8 @@ def write_gtad(chosen: Selection, out: Path) -> list[Path]:
     """
     if set(chosen.streams) != set(_STREAMS):
         raise UsageError(
-            f"G-TAD reads rgb and flow, and the chosen streams are {', '.join(chosen.streams)}"
+            "layout gtad takes the streams rgb and flow, and the chosen ones are "
+            f"{', '.join(chosen.streams)}"
         )
     parts = {key: _PARTS[chosen.subset(key).startswith("test")] for key in chosen.video_ids}
     # G-TAD looks for the part in the name of a video.

@@ -228,8 +228,8 @@ def write_array(path: Path, values: NDArray[np.generic]) -> None:
     ----------
     path : Path
         File to write.
-    values : array
-        Its content.
+    values : array (...)
+        Its content, of any shape.
     """
     content = io.BytesIO()
     np.save(content, values)
