@@ -64,7 +64,7 @@ def motions(scene: CameraScene) -> list[CameraMotion]:
 
 
 def flicker(gain: float, pairs: int) -> list[float]:
-    """Mean length in px over the background, of a foreground of 15 %, when the second frame is so
+    """Return mean lengths over the background, px, with 15 % foreground; the second frame is so
     much brighter: error of flow, error of the camera's motion, flow that is left when the motion
     found is undone, and when the true one is."""
     rows = []

@@ -21,7 +21,7 @@ class PilPicture(np.ndarray):
 
     @property
     def mode(self) -> str:
-        """Mode of PIL: Mode of PIL: L or RGB."""
+        """Mode of PIL: L or RGB."""
         return "L" if self.ndim == 2 else "RGB"
 
     def transpose(self, how: Any) -> PilPicture:  # type: ignore[override]

@@ -106,7 +106,7 @@ class OnlyCuda(MetaPathFinder):
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Folder of real clips; the test skips where there is none."""
+    """Return the folder of real clips; skip the test if there is none."""
     path = Path(os.environ.get("FLOWPIPE_SHARED_DATA", ROOT.parent / "shared" / "data")).resolve()
     if not (path / "clips").is_dir():
         pytest.skip(f"needs the real clips: no {path}; set FLOWPIPE_SHARED_DATA to their folder")
@@ -115,7 +115,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def demo_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of the demo set, alone in its own; made once, for that takes some seconds."""
+    """Make the demo set once, in a folder of its own; return the folder."""
     from flowpipe.datasets import demo
 
     root = tmp_path_factory.mktemp("demo") / "set"
@@ -156,7 +156,7 @@ def lasting_workers() -> Iterator[None]:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
-    """Mount a file system of so many KiB."""
+    """Return a function that mounts a file system of so many KiB."""
     mounted: list[Path] = []
 
     def mount(kib: int) -> Path:

@@ -24,7 +24,7 @@ class CameraScene:
     """(T, H, W), True where the patch is not"""
 
     def true_flow(self, pair: int) -> NDArray[np.float64]:
-        """(2, H, W) displacement of the background."""
+        """Return the displacement of the background, (2, H, W)."""
         height, width = self.frames.shape[1:]
         y, x = np.mgrid[:height, :width].astype(np.float64)
         moved = np.tensordot(self.homographies[pair], np.stack([x, y, np.ones_like(x)]), axes=1)
@@ -32,7 +32,7 @@ class CameraScene:
 
 
 def speckle(height: int, width: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """float32 (H, W), 0..255: detail at every scale, as a real scene has."""
+    """Return a texture float32 (H, W), 0..255, with detail at every scale, as real scenes have."""
     picture = np.zeros((height, width), np.float32)
     for scale in (2, 4, 8, 16, 32, 64):
         small = rng.standard_normal((height // scale + 2, width // scale + 2)).astype(np.float32)
@@ -43,7 +43,7 @@ def speckle(height: int, width: int, rng: np.random.Generator) -> NDArray[np.flo
 def camera_step(
     height: int, width: int, size_px: float, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """A homography that moves the frame by `size_px`, with turn, zoom and tilt of a few percent."""
+    """Return a homography that moves the frame by `size_px`, with some turn, zoom and tilt."""
     corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
     angle = rng.uniform(0, 2 * np.pi)
     shift = size_px * np.array([np.cos(angle), np.sin(angle)])
@@ -61,7 +61,7 @@ def film(
     patch_step: tuple[float, float] = (3.0, -2.0),
     noise: float = 1.0,
 ) -> CameraScene:
-    """Film a scene: `steps` move the background from frame to frame, the patch goes its own way."""
+    """Film a scene: `steps` move the background frame by frame; the patch moves by itself."""
     scene = speckle(height + 2 * BORDER_PX, width + 2 * BORDER_PX, rng)
     cover = speckle(height, width, rng)
     disc = np.zeros((height, width), np.float32)
@@ -87,7 +87,7 @@ def film(
 
 
 def foreground_shape(shape: str, share: float, height: int, width: int) -> NDArray[np.bool_]:
-    """(H, W): a foreground that covers a share of the frame."""
+    """Return the mask (H, W) of a foreground that covers a share of the frame."""
     y, x = np.mgrid[:height, :width].astype(np.float64)
     x, y = x - width / 2, y - height / 2
     if shape == "disc":
@@ -106,7 +106,7 @@ def foreground_shape(shape: str, share: float, height: int, width: int) -> NDArr
 def background_texture(
     kind: str, height: int, width: int, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """float32 (H, W), 0..255."""
+    """Return a texture of the background, float32 (H, W), 0..255."""
     if kind == "speckle":
         return speckle(height, width, rng)
     if kind == "squares":
@@ -138,7 +138,7 @@ def foreground_scene(
     height: int = 256,
     width: int = 340,
 ) -> CameraScene:
-    """Film a pair: the camera moves the background, and a large foreground goes its own way.
+    """Render a pair: the camera moves the background, and a large foreground moves by itself.
 
     `pictures` (H, W) of background and foreground take the place of the texture.
     """
@@ -170,13 +170,13 @@ def foreground_scene(
 
 
 def off_background_px(found: NDArray[np.float64], scene: CameraScene) -> float:
-    """Mean error of a camera motion over the background of the first pair."""
+    """Return the mean error of a camera motion over the background of the first pair, pixels."""
     wrong = CameraScene(scene.frames, found[None], scene.background)
     return float(np.hypot(*(wrong.true_flow(0) - scene.true_flow(0)))[scene.background[0]].mean())
 
 
 def corner_error_px(found: NDArray[np.float64], true: NDArray[np.float64], shape: tuple) -> float:
-    """Mean distance of the four corners of the frame under two homographies."""
+    """Return the mean distance of the four corners of the frame under two homographies, pixels."""
     height, width = shape[-2:]
     corners = np.array([[[0, 0], [width, 0], [width, height], [0, height]]], np.float64)
     there = [cv2.perspectiveTransform(corners, h) for h in (found, true)]

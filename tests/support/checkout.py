@@ -9,5 +9,5 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def python_path(*folders: str | Path) -> str:
-    """A PYTHONPATH of these folders and, behind them, of what the tests were started with."""
+    """Return a PYTHONPATH of these folders, followed by the one of the tests."""
     return os.pathsep.join(filter(None, [*map(str, folders), os.environ.get("PYTHONPATH")]))

@@ -28,7 +28,7 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def command(*arguments: object) -> list[str]:
-    """The command line of `flowpipe`, in the interpreter that runs the tests."""
+    """Return the command line of `flowpipe` in the interpreter of the tests."""
     return [sys.executable, "-m", "flowpipe", *map(str, arguments)]
 
 
@@ -68,14 +68,14 @@ def capture(fd: int) -> Iterator[TextIO]:
 
 
 def content(file: TextIO) -> str:
-    """All of a file, which is closed."""
+    """Return the content of a file, and close it."""
     with file:
         file.seek(0)
         return file.read()
 
 
 def run_python(code: str) -> str:
-    """What some code prints in an interpreter of its own, which must end well."""
+    """Run code in an interpreter of its own, which must exit with 0; return its output."""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -84,7 +84,7 @@ def run_python(code: str) -> str:
 def draw_noise_clip(
     seed: int, frames: int = 30, height: int = 48, width: int = 64
 ) -> NDArray[np.uint8]:
-    """uint8 (T, H, W, 3): coarse colour noise that drifts by one or two pixels a frame."""
+    """Return coarse colour noise that drifts by one or two pixels per frame, uint8 (T, H, W, 3)."""
     rng = np.random.default_rng(seed)
     step = 1 + seed % 2
     rows, columns = (height + frames) // 4 + 1, (width + step * frames) // 4 + 1
@@ -94,7 +94,7 @@ def draw_noise_clip(
 
 
 def images(store: Path) -> dict[tuple[str, str], bytes]:
-    """Every stored byte of every video, by video and modality."""
+    """Return every stored byte by video and modality."""
     opened = open_store(store)
     return {
         (video_id, modality): b"".join(opened.read_payloads(video_id, modality, 0, count))
@@ -109,7 +109,7 @@ def ledger(store: Path) -> list[dict[str, object]]:
 
 
 def leftovers(store: Path) -> list[str]:
-    """Files that only a running extraction may have."""
+    """Return the files that only a running extraction may have."""
     names = [p.name for p in (store / "shards").iterdir() if not p.name.startswith("shard-")]
     running = store / "running"
     return names + ([p.name for p in running.iterdir()] if running.exists() else [])

@@ -15,7 +15,7 @@ STAND_IN = Path(__file__).resolve().parent / "cuda_stand_in"
 
 @contextmanager
 def cupy_from(folder: Path) -> Iterator[None]:
-    """Another CuPy for this process; others who import CuPy afterwards get the real one."""
+    """Import another CuPy in this process; later imports get the real one."""
     from flowpipe.ops.cuda.devices import gpus
 
     real = {name: sys.modules.pop(name) for name in list(sys.modules) if is_cupy(name)}

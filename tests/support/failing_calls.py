@@ -126,7 +126,7 @@ for call, path in (("open", "/shards/shard"), ("pread", "/shards/shard"), ("read
 
 
 def after_extract() -> list[object]:
-    """Exit code of an extraction, and the ids in the store after it."""
+    """Return the exit code of an extraction, and the ids in the store after it."""
     code = command("extract", "--videos", str(video.parent), "--out", str(store), *FAST)
     return [code, sorted(open_store(store).videos)]
 

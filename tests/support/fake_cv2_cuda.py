@@ -60,7 +60,7 @@ def upload(array) -> GpuMat:
 
 
 def check_pair(first, second, flow, dtypes):
-    """What `calc` of the dense algorithms checks, and the two host images."""
+    """Check the arguments of `calc` as cv2 does; return the two host images."""
     assert type(first) is GpuMat and type(second) is GpuMat and flow is None
     first, second = first.download(), second.download()
     check(first.shape == second.shape and first.ndim == 2, "I0.size() == I1.size()")

@@ -36,11 +36,11 @@ class GpusStandIn(TorchFunctionMode):
 
     @property
     def current(self) -> int:
-        """The current device of this thread."""
+        """Return the current device of this thread."""
         return getattr(self._thread, "current", 0)
 
     def set_current(self, device: object) -> None:
-        """What `torch.cuda.set_device` does."""
+        """Set the device as `torch.cuda.set_device` does."""
         number = device if isinstance(device, int) else torch.device(device).index
         assert 0 <= number < self.count
         self._thread.current = number
@@ -60,7 +60,7 @@ class GpusStandIn(TorchFunctionMode):
         return function(*map(self._on_cpu, args), **kwargs)
 
     def _on_cpu(self, value: Any) -> Any:
-        """A named GPU -> the CPU, and note it."""
+        """Return the CPU in place of a GPU, and record the GPU."""
         if _is_gpu(value):
             number = torch.device(value).index
             self.seen.add(("tensor", self.current if number is None else number))

@@ -13,7 +13,7 @@ from flowpipe.tsn.recipe import StreamParams
 def network(
     backbone: str, modality: str = "rgb", length: int = 1, classes: int = 3, **stream: object
 ) -> tuple[TSN, tuple[BackboneRow, InputSpec, StreamParams]]:
-    """A network, and what `initialise_backbone` takes beside it."""
+    """Return a network and the other arguments of `initialise_backbone`."""
     params = StreamParams(backbone=backbone, snippet_length=length, **stream)
     module, row = build(backbone, "random", params.pixels)
     seen = InputSpec(modality, length, modality)
@@ -21,7 +21,7 @@ def network(
 
 
 def random_values(model: TSN) -> dict[str, torch.Tensor]:
-    """The weights of a network, all of them made random."""
+    """Return random weights for a network."""
     generator = torch.Generator().manual_seed(4)
     for value in model.state_dict().values():
         if value.dtype.is_floating_point:

@@ -28,7 +28,7 @@ int cuDriverGetVersion(int *version) {{ *version = 12080; return 0; }}
 
 @contextmanager
 def stand_in() -> Iterator[Any]:
-    """The stand-in in the place of PyNvVideoCodec, installed or not, and one GPU."""
+    """Replace PyNvVideoCodec, installed or not, by the stand-in with one GPU."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delitem(sys.modules, "PyNvVideoCodec", raising=False)
         patch.syspath_prepend(STAND_IN)
@@ -42,7 +42,7 @@ def stand_in() -> Iterator[Any]:
 
 
 def forget() -> None:
-    """What this process has found out about NVDEC."""
+    """Clear what this process has cached about NVDEC."""
     nvcodec.why_no_nvdec.cache_clear()
     nvcodec.capabilities.cache_clear()
 
@@ -50,7 +50,7 @@ def forget() -> None:
 def environment(
     folder: Path, gpus: int = 1, library: bool = True, starts: int = 0
 ) -> dict[str, str]:
-    """For a command on a machine whose driver shows so many GPUs, or does not start."""
+    """Return the environment of a command on a machine with so many GPUs, or a broken driver."""
     compiler = shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         pytest.skip("needs gcc or clang to compile a driver")

@@ -131,7 +131,7 @@ def _text(nvrtc: ctypes.CDLL, program: ctypes.c_void_p, what: str) -> bytes:
 
 @cache
 def disassemble(cubin: bytes, kernel: str) -> tuple[list[tuple[str, str]], dict[str, int]]:
-    """(opcode, operands) of a kernel's instructions, and where its labels are."""
+    """Return (opcode, operands) of a kernel's instructions, and the positions of its labels."""
     tool = _disassembler()
     if tool is None:
         pytest.skip(why_no_disassembler())
@@ -153,7 +153,7 @@ def disassemble(cubin: bytes, kernel: str) -> tuple[list[tuple[str, str]], dict[
 
 
 def loops(cubin: bytes, kernel: str) -> list[tuple[int, int]]:
-    """(first, last) instruction of each loop of a kernel.
+    """Return the first and last instruction of each loop of a kernel.
 
     What lies behind an exit and jumps back is no loop: the compiler puts rare cases there.
     """
@@ -168,7 +168,7 @@ def loops(cubin: bytes, kernel: str) -> list[tuple[int, int]]:
 
 
 def innermost(cubin: bytes, kernel: str, opcode: str, least: int) -> list[tuple[int, int]]:
-    """(first, last) of the loops with so many of an instruction, and no such loop within."""
+    """Return (first, last) of the innermost loops with so many of an instruction."""
     instructions, _ = disassemble(cubin, kernel)
     found = [
         (start, end)
@@ -183,5 +183,5 @@ def innermost(cubin: bytes, kernel: str, opcode: str, least: int) -> list[tuple[
 
 
 def count_opcodes(instructions: list[tuple[str, str]]) -> Counter[str]:
-    """How many instructions there are, by opcode."""
+    """Count instructions by opcode."""
     return Counter(name.split(".")[0] for name, _ in instructions)

@@ -11,7 +11,7 @@ import pytest
 
 
 def tsn_pytorch(module: str) -> ModuleType:
-    """A module of yjxiong/tsn-pytorch, whose checkout FLOWPIPE_TSN_PYTORCH names."""
+    """Return a module of yjxiong/tsn-pytorch from the checkout in FLOWPIPE_TSN_PYTORCH."""
     checkout = os.environ.get("FLOWPIPE_TSN_PYTORCH")
     pytest.importorskip("torchvision", reason="tsn-pytorch needs torchvision")
     if not checkout:

@@ -61,7 +61,7 @@ def wait_until(true: Callable[[], bool]) -> None:
 
 
 def states(job: str) -> dict[str, str]:
-    """State of each task of a job that has been seen within Slurm's memory."""
+    """Return the state of each task of a job that Slurm still knows."""
     shown = subprocess.run(
         ["scontrol", "show", "job", job, "--oneliner"], capture_output=True, text=True
     )
@@ -84,7 +84,7 @@ def logs(folder: Path) -> str:
 
 
 def read_arguments(submit, folder: Path, script: str, *options: str) -> str:
-    """The arguments of `flowpipe extract` in a job script; it then does what `then` holds."""
+    """Return the arguments of `flowpipe extract` in a job script; `then` is run in its place."""
     (folder / "bin" / "flowpipe").write_text(
         f"""#!/bin/sh
 [ "$1" = extract ] || exec "{sys.executable}" -m flowpipe "$@"

@@ -60,7 +60,7 @@ def open_writer(
     params: Any = None,
     made_with: Any = RECIPE,
 ) -> ShardWriter:
-    """A writer of a small shard: raw codec unless `params` names another."""
+    """Return a writer of a small shard: raw codec unless `params` names another."""
     params = params or codec.RawParams()
     specs = {m: StreamSpec(codec.for_modality(params, m), QUANTISERS[m]) for m in modalities}
     return ShardWriter(

@@ -17,7 +17,7 @@ CONTRAST = 45.0  # standard deviation of the scene in gray levels
 
 
 def texture(height: int, width: int, seed: int) -> NDArray[np.float32]:
-    """Smooth broadband texture, float32 (H, W) in 0..255."""
+    """Return a smooth broadband texture, float32 (H, W) in 0..255."""
     return _scene_on_grid(np.arange(width), np.arange(height), seed).astype(np.float32)
 
 
@@ -27,7 +27,7 @@ def warped_pair(
     motion: Callable[[NDArray[Any], NDArray[Any]], tuple[Any, Any]],
     seed: int,
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]:
-    """(first, second, flow (2, H, W)) where flow = motion(x, y) takes first's pixels to second's.
+    """Return (first, second, flow (2, H, W)); flow = motion(x, y) moves first's pixels to second's.
 
     What moves into the frame is real: the scene has no border.
     """
@@ -41,14 +41,14 @@ def warped_pair(
 def translated_pair(
     height: int, width: int, u: float, v: float, seed: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """(first, second) uint8 (H, W): everything moves u pixels right and v down."""
+    """Return (first, second) uint8 (H, W): everything moves u pixels right and v down."""
     x, y = np.arange(width), np.arange(height)
     first, second = _scene_on_grid(x + u, y + v, seed), _scene_on_grid(x, y, seed)
     return np.rint(first).astype(np.uint8), np.rint(second).astype(np.uint8)
 
 
 def _waves(seed: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """(amplitude, x and y frequency in rad/px, phase): 6 to 200 px long, the long ones strong."""
+    """Return (amplitude, x and y frequency in rad/px, phase) of waves of 6 to 200 px."""
     rng = np.random.default_rng(seed)
     length = np.exp(rng.uniform(np.log(6), np.log(200), WAVES))
     angle, phase = rng.uniform(0, 2 * np.pi, (2, WAVES))
@@ -59,7 +59,7 @@ def _waves(seed: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray
 
 
 def _scene(x: NDArray[Any], y: NDArray[Any], seed: int) -> NDArray[Any]:
-    """Gray levels 0..255 at any points."""
+    """Return the gray levels 0..255 at any points."""
     scene = np.full(x.shape, 128.0)
     for amplitude, f_x, f_y, phase in zip(*_waves(seed), strict=True):
         scene += amplitude * np.cos(f_x * x + f_y * y + phase)
@@ -67,8 +67,7 @@ def _scene(x: NDArray[Any], y: NDArray[Any], seed: int) -> NDArray[Any]:
 
 
 def _scene_on_grid(x: NDArray[Any], y: NDArray[Any], seed: int) -> NDArray[Any]:
-    """The same at all points of columns (W,) and rows (H,), by cos(a + b): as many cosines as sides
-    are long instead of pixels."""
+    """Return the gray levels at all points of columns (W,) and rows (H,), with few cosines."""
     amplitude, f_x, f_y, phase = _waves(seed)
     across, down = np.outer(f_x, x), np.outer(y, f_y) + phase
     scene = (amplitude * np.cos(down)) @ np.cos(across)

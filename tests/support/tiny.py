@@ -52,7 +52,7 @@ def make_store(
     shards: int = 1,
     shortest: int = 9,
 ) -> Path:
-    """Videos whose brightness, in rgb and flow alike, is their class; a quarter is for testing.
+    """Make videos whose brightness, in rgb and flow, is their class; a quarter is for testing.
 
     Those with odd numbers may have another size. With `several` a video has the labels of all
     classes that are not brighter. A split of an empty name is none. Video k has k frames more than
@@ -113,7 +113,7 @@ train:
 def write_recipe(
     path: Path, backbone: str = "tiny", dropout: float = 0.0, end: int = 6, step: int = 4
 ) -> Path:
-    """A recipe for these networks."""
+    """Write a recipe for these networks."""
     steps = [step] if step < end else []
     path.write_text(RECIPE.format(backbone=backbone, dropout=dropout, end=end, steps=steps))
     return path

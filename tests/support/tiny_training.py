@@ -37,7 +37,7 @@ def job(
     stream: Mapping[str, Any] | None = None,
     **options,
 ) -> TrainJob:
-    """A training; `stream` has settings of the stream by key, as ``{"schedule.lr": 0.1}``."""
+    """Return a training job; `stream` has settings by key, as ``{"schedule.lr": 0.1}``."""
     recipe_options = {k: options.pop(k) for k in ("backbone", "dropout", "end") if k in options}
     path = tiny.write_recipe(folder / "recipe.yaml", **recipe_options)
     settings = [f"train.streams.{modality}.{k}={v}" for k, v in (stream or {}).items()]

@@ -142,7 +142,7 @@ def _write_display_matrix(path: Path, rotation_deg: int, mirrored: bool) -> None
 
 
 def moving_clip(count: int, height: int = 64, width: int = 96, seed: int = 0) -> NDArray[np.uint8]:
-    """Smooth coloured texture that slides under a window: (T, H, W, 3), every frame different."""
+    """Return a smooth coloured texture that slides under a window: (T, H, W, 3)."""
     generator = np.random.default_rng(seed)
     canvas = generator.integers(0, 256, (height // 4 + 30, width // 4 + 80, 3)).astype(np.uint8)
     canvas = canvas.repeat(4, axis=0).repeat(4, axis=1)
@@ -157,7 +157,7 @@ def moving_clip(count: int, height: int = 64, width: int = 96, seed: int = 0) ->
 
 
 def good_files(folder: Path) -> dict[str, Path]:
-    """The same moving clip in every container and coding that damage is tried on."""
+    """Return the same moving clip in every container and coding that damage is tested on."""
     frames = moving_clip(80)
     faststart = {"container_options": {"movflags": "+faststart"}}
     return {

@@ -53,7 +53,7 @@ def call(name: str) -> None:
 
 @functools.cache
 def opened() -> Any:
-    """The context of this process: opened once, and kept; what fails is tried again."""
+    """Open the context of this process once; a failed attempt is repeated by the next call."""
     if status := os.environ.get("CUDA_STAND_IN_OPENS"):
         raise CUDARuntimeError(int(status))
     if lock := os.environ.get("CUDA_STAND_IN_EXCLUSIVE"):
@@ -142,7 +142,7 @@ class Event:
         self.run_up_to()
 
     def run_up_to(self) -> None:
-        """Runs the stream up to here and no further."""
+        """Run the stream up to this event and no further."""
         stream = self._stream
         if stream is None:
             return
@@ -170,7 +170,7 @@ def current_stream(or_default: bool = False) -> Stream:
 
 
 def alloc_pinned_memory(nbytes: int) -> Any:
-    """As from CuPy's pool: what nobody holds is given out again at once, copy under way or not."""
+    """Allocate as CuPy's pool does: unreferenced memory is reused at once, even during a copy."""
     call("alloc_pinned_memory")
     size = max(512, 1 << (nbytes - 1).bit_length())
     idle = _idle.setdefault(size, [])
@@ -198,7 +198,7 @@ class memory:  # noqa: N801 - CuPy's name
 
     @classmethod
     def held(cls) -> int:
-        """Bytes in use, without those that only garbage holds: `take` collects it when short."""
+        """Return the bytes in use, without garbage, which `take` collects if memory is short."""
         gc.collect()
         return cls.used
 

@@ -70,7 +70,7 @@ class Function:
         stream.enqueue(run)
 
     def _values(self, arguments: Any) -> list[np.ndarray]:
-        """Each argument as its bytes, checked against the kernel's parameter."""
+        """Return the bytes of each argument, checked against the kernel's parameter."""
         assert len(arguments) == len(self.letters), f"{self.name}: {len(arguments)} arguments"
         values = []
         for place, (letter, value) in enumerate(zip(self.letters, arguments, strict=True)):

@@ -239,7 +239,7 @@ class PyNvDecoder:
             sys.modules["cupy"].cuda.memory.take(SESSION_BYTES)
 
     def fill(self, memory: np.ndarray, picture: Any) -> np.ndarray:
-        """The picture as NV12 or P016, rows of an even length; scaled to the first one."""
+        """Write the picture as NV12 or P016 with rows of even length, scaled to the first one."""
         assert not picture.interlaced_frame, "the library would deinterlace"
         if (picture.width, picture.height) != (self._first.width, self._first.height):
             picture = picture.reformat(self._first.width, self._first.height)
