@@ -111,7 +111,7 @@ ALLOWED = {
         "tsn.weight_export", "extraction.recipe", "recipes", "store", "datasets", "flow", "ops",
         "prefetch",
         "video", "types", "modality", "errors", "params", "remote", "scratch",
-        "splits", "atomic", "words", "distribution", "notes",
+        "splits", "strict", "atomic", "words", "distribution", "notes",
         "experimental", "__init__",
     },
     "__main__": {"cli"},

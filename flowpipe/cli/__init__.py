@@ -35,7 +35,7 @@ COMMANDS = {
     "extract": "Extract frames and flow of a data set or of your own videos.",
     "plan": "Estimate time and disk space of `extract` with the same options.",
     "verify": "Check every checksum, count and offset of a store; repair it.",
-    "info": "Describe a store, or one video of it.",
+    "info": "Describe a store, one video of it, or a run.",
     "show": "Draw a contact sheet of one video of a store.",
     "train": "Train a temporal segment network on a store.",
     "adopt": "Turn weights of tsn-pytorch, mmaction2 or Caffe-TSN into a run.",

@@ -1,4 +1,4 @@
-"""`flowpipe info`: a store, or one video of it -> a description as text or JSON."""
+"""`flowpipe info`: a store, one video of it, or a run -> a description as text or JSON."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 import click
 
 from flowpipe import params
+from flowpipe.cli.info_run import is_run, run_facts, run_rows
+from flowpipe.cli.paths import FOLDER_THERE
 from flowpipe.cli.screen import print_table, write_json, write_line
-from flowpipe.cli.store_options import STORE_ARGUMENT
 from flowpipe.errors import REASONS, UsageError
 from flowpipe.notes import NOTES, count_notes, join_notes
 from flowpipe.run import Quarantine
@@ -23,18 +24,28 @@ _SHOWN = 12
 
 
 @click.command()
-@STORE_ARGUMENT
+@click.argument("store", metavar="STORE|RUN", type=FOLDER_THERE)
 @click.argument("video", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def info(store: Path, video: str | None, as_json: bool) -> None:
-    """Describe a STORE, or one VIDEO of it.
+    """Describe a STORE, one VIDEO of it, or a training RUN.
 
     \b
     flowpipe info demo-store
     flowpipe info demo-store bounce_00 --json
+    flowpipe info runs/flow1
 
     Put -- before an id that begins with a dash: flowpipe info STORE -- -zHX3Gdx6I4
     """
+    if is_run(store):
+        if video is not None:
+            raise UsageError(f"{store} is a run, which has no videos; leave {video} out")
+        of_run = run_facts(store)
+        if as_json:
+            write_json(of_run)
+        else:
+            print_table(row for row in run_rows(of_run) if row[1])
+        return
     opened = open_store(store)
     if video is None:
         facts = store_facts(opened, store)
@@ -87,6 +98,7 @@ def store_facts(store: Store, path: Path) -> dict[str, Any]:
         "shards": len(store.shards),
         "frames": sum(video.frames for video in videos),
         "images": {name: sum(v.images[name] for v in videos) for name in modalities},
+        "sizes": dict(Counter(_size_of(video) for video in videos).most_common()),
         "bytes": sum(f.stat().st_size for f in path.glob("shards/*.h5")),
         "recipe_digest": store.header.recipe_digest,
         "recipe": store.header.recipe,
@@ -109,17 +121,35 @@ def _store_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         for code, one in facts["notes"].items()
     ]
     return [
-        ("store", f"{facts['store']}, format {facts['format_version']}"),
-        ("data set", ", ".join([*name, *(f"{_plain(k)} {_words(v)}" for k, v in source.items())])),
+        ("store", f"{facts['store']}, {byte_size(facts['bytes'])} in "
+                  f"{count_noun(facts['shards'], 'shard')}, format {facts['format_version']}"),
         ("videos", f"{facts['videos']}{extra}"),
-        ("notes", "\n".join(notes)),
+        ("frames", str(facts["frames"])),
+        ("images", f"{_counts(facts['images'])}, of {_describe_sizes(facts['sizes'])}"),
         ("classes", f"{len(classes)}: {list_some(classes, _SHOWN)}" if classes else "none"),
         ("splits", list_some(splits, _SHOWN)),
-        ("frames", str(facts["frames"])),
-        ("images", _words(facts["images"])),
-        ("shards", f"{facts['shards']}, {byte_size(facts['bytes'])}"),
+        ("notes", "\n".join(notes)),
+        ("data set", ", ".join([*name, *(f"{_plain(k)} {_words(v)}" for k, v in source.items())])),
         ("recipe digest", facts["recipe_digest"]),
-    ]
+    ]  # fmt: skip
+
+
+def _size_of(video: Video) -> str:
+    """Return the size of the images of a video, ``WIDTHxHEIGHT``; empty without images."""
+    sizes = (size for name, size in video.size.items() if video.images[name])
+    height, width = next(sizes, (0, 0))
+    return f"{width}x{height}" if width else ""
+
+
+def _describe_sizes(sizes: dict[str, int]) -> str:
+    known = [size for size in sizes if size]
+    if len(known) <= 1:
+        return f"{known[0]} pixels" if known else "no size"
+    return f"{len(known)} sizes: {list_some([f'{size} {sizes[size]}' for size in known], 3)}"
+
+
+def _counts(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in values.items())
 
 
 def video_facts(video: Video) -> dict[str, Any]:
@@ -193,10 +223,9 @@ def _video_rows(facts: dict[str, Any], names: tuple[str, ...]) -> list[tuple[str
         ("segments", _segments(record, names)),
         ("status", f"{facts['status']}{why}"),
         ("", str(facts.get("message") or "")),
-        ("frames", f"{facts['frames']}, {facts['fps']:.4g} per second, from "
-                   f"{facts['first_pts_s']:.2f} to {facts['last_pts_s']:.2f} s"),
-        ("images", f"{_words(facts['images'])}{f', {shown}' if shown else ''}"),
-        ("clipped", _words(clipped)),
+        ("frames", _frames(facts)),
+        ("images", f"{_counts(facts['images'])}{f', of {shown} pixels' if shown else ''}"),
+        ("clipped", _counts(clipped)),
         ("decoded", _describe_decoding(seen)),
         ("", ", ".join(filter(None, [seen.get("container"), seen.get("codec"), read]))),
         ("", str(seen.get("decoder", ""))),
@@ -208,6 +237,13 @@ def _video_rows(facts: dict[str, Any], names: tuple[str, ...]) -> list[tuple[str
         ("damage", list_some(damage, _SHOWN)),
         ("parts", "\n".join(map(_part, facts["parts"]))),
     ]  # fmt: skip
+
+
+def _frames(facts: dict[str, Any]) -> str:
+    first, last = facts["first_pts_s"], facts["last_pts_s"]
+    if facts["frames"] == 1:
+        return f"1, at {first:.2f} s"
+    return f"{facts['frames']}, {facts['fps']:.4g} per second, from {first:.2f} to {last:.2f} s"
 
 
 def _file_words(source: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from operator import attrgetter
 from typing import Literal
 
 from flowpipe.modality import MODALITIES, check_modalities
-from flowpipe.words import unknown_name
+from flowpipe.words import count_noun, unknown_name
 
 BACKBONES = (
     "bninception", "inception_v3", "googlenet", "vgg16", "resnet18", "resnet50", "resnet101",
@@ -17,6 +17,8 @@ BACKBONES = (
 )  # fmt: skip
 """Networks known by name; ``timm:NAME`` is any other."""
 SMALLEST_INPUT_PX = 32
+RUN_FILE, LOG_FILE = "run.json", "log.csv"
+"""Files in the folder of a run: its facts, and a row for each epoch."""
 LR_STEPS = (30, 60)
 """Default of `ScheduleParams.lr_steps`."""
 
@@ -244,7 +246,9 @@ class StreamParams:
         if self.augment.mixup and self.schedule.batch_size < 2:
             raise ValueError("augment.mixup mixes videos of a batch; set schedule.batch_size to 2")
         if self.consensus == "top_k" and self.top_k > self.segments:
-            raise ValueError(f"top_k {self.top_k} of {self.segments} segments is impossible")
+            raise ValueError(
+                f"top_k {self.top_k} of {count_noun(self.segments, 'segment')} is impossible"
+            )
 
     def without_effect(self) -> list[str]:
         """Return the settings that differ from their defaults and have no effect, a line each."""

@@ -17,10 +17,9 @@ from flowpipe import params, strict
 from flowpipe.atomic import atomic_file, write_atomic
 from flowpipe.errors import FormatError, UsageError
 from flowpipe.store.layout import STORE_FILE
-from flowpipe.tsn.recipe import StreamParams, TestParams
+from flowpipe.tsn.recipe import LOG_FILE, RUN_FILE, StreamParams, TestParams
 from flowpipe.words import list_some
 
-RUN_FILE, LOG_FILE = "run.json", "log.csv"
 LAST, BEST, OF_EPOCH, EMA = "last.pt", "best.pt", "epoch-{:03d}.pt", "ema.pt"
 """Checkpoints: at the end, of the best validation, of an epoch; the averaged weights at the end."""
 COLUMNS = (

@@ -82,6 +82,7 @@ WRONG = [
     ("train {p}/store --modality flow -o {p}/run --recipe s3://b/r.yaml", "is a URL"),
     ("test {p}/store {p}/empty -o {p}/x.txt", "ends in .h5"),
     ("features {p}/store {p}/empty -o {p}/x.txt", "ends in .h5"),
+    ("localise {p}/file -o {p}/x.txt", "ends in .json"),
     ("draw {p}/empty --class a -o {p}/x.bmp", "ends in .png or .gif"),
     ("adopt {p}/store {p}/empty --modality rgb -o {p}/run", "is a folder"),
     ("weights {p}/empty --names mmaction2 -o {p}/x.pth", "is no run of flowpipe train"),
