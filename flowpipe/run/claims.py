@@ -44,7 +44,18 @@ class Claim:
     """(i, n): the run extracts the i-th of n shares of the videos, counted from 1."""
 
     def overlaps(self, other: Claim) -> bool:
-        """Return whether both runs may extract the same video."""
+        """Return whether both runs may extract the same video.
+
+        Parameters
+        ----------
+        other : Claim
+            Claim of another run.
+
+        Returns
+        -------
+        bool
+            True if they may.
+        """
         return self.part[1] != other.part[1] or self.part[0] == other.part[0]
 
     def __str__(self) -> str:

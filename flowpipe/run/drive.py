@@ -48,9 +48,11 @@ class Driver:
     Parameters
     ----------
     pool : Pool
+        Workers of the run.
     job : ShardJob
         Template of all jobs, which differ in their shard plan only.
     shards : sequence of ShardPlan
+        Shards to extract.
     tick : callable
         Called several times a second, for progress, with the number of frames finished so far and
         the spans finished in unfinished shards.

@@ -93,6 +93,11 @@ class WorkerDiedError(Exception):
 def extract_shard(job: ShardJob) -> list[Outcome]:
     """Extract every span of a job into one shard, or a new one every ``job.publish_s`` seconds.
 
+    Parameters
+    ----------
+    job : ShardJob
+        Spans, recipe and shard.
+
     Returns
     -------
     list of Outcome
