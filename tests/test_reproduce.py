@@ -16,21 +16,25 @@ from checkout import ROOT
 from command import draw_noise_clip, in_process
 from videofile import encode_video
 
-from flowpipe.cli import cli
-from flowpipe.evaluation import read_facts
-
 pytest.importorskip("torch", reason="needs torch")
+
+import tiny  # noqa: E402
+
+from flowpipe.cli import cli  # noqa: E402
+from flowpipe.evaluation import read_facts  # noqa: E402
+
+tiny.register()
 
 RECIPE = """
 extract:
   modalities: [rgb]
-  size: {width: 256, height: 224}
+  size: {width: 64, height: 48}
   flow: dis
 train:
   splits: [1, 2]
   streams:
     rgb: &stream
-      backbone: efficientnet_lite0
+      backbone: tiny
       init: random
       segments: 1
       schedule: {unit: iterations, lr: 0.001, lr_steps: [], end: 1, batch_size: 2}
