@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from checkout import ROOT
 
 PACKAGE = ROOT / "flowpipe"
@@ -51,14 +50,15 @@ def messages(path: Path) -> Iterator[tuple[int, str]]:
             yield node.lineno, text_of(call.args[place])
 
 
-@pytest.mark.parametrize(
-    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE))
-)
-def test_messages_have_one_style(path: Path) -> None:
-    for line, text in messages(path):
-        for what, pattern in WRONG.items():
-            is_name = pattern.pattern == "^[A-Z]" and NAMES.match(text)
-            assert is_name or not pattern.search(text), f"line {line} {what}: {text}"
+def test_messages_have_one_style() -> None:
+    wrong = [
+        f"{path}:{line} {what}: {text}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for line, text in messages(path)
+        for what, pattern in WRONG.items()
+        if pattern.search(text) and not (pattern.pattern == "^[A-Z]" and NAMES.match(text))
+    ]
+    assert wrong == []
 
 
 def test_the_messages_are_found() -> None:
