@@ -42,7 +42,7 @@ live_options = chain(
                  help="Classify while frames come, without a store. VIDEO is a camera (0), the "
                       "address of a stream, or a file."),
     click.option("--window", "window_s", type=Number(0, min_open=True), metavar="SECONDS",
-                 help=f"Seconds that a prediction of --live looks back.  [default: {_WINDOW_S:g}]"),
+                 help=f"Seconds that a prediction of --live covers.  [default: {_WINDOW_S:g}]"),
     click.option("--show", is_flag=True,
                  help="Show the frames of --live with their classes in a window; q ends."),
     click.option("--amp", type=Choice(["off", "bf16", "fp16"]), default="off", show_default=True,

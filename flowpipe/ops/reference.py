@@ -184,9 +184,9 @@ def _iterate(f: dict[str, F32], n: int, model: TVL1Model) -> int:
             for name in "uv":
                 f[name][:] = _median(f[name], model.median)
         change = _primal_dual_step(f, model)
-        looks = not model.spaced or (done % 2 == 1 and expected < enough)
-        expected = change if looks else expected - enough
-        converged |= looks and change <= enough
+        checks = not model.spaced or (done % 2 == 1 and expected < enough)
+        expected = change if checks else expected - enough
+        converged |= checks and change <= enough
         if converged and (done + 1) % model.block == 0:
             return done + 1
     return n

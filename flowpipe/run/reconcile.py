@@ -254,10 +254,10 @@ def _compare_all(records: Sequence[VideoRecord], rows: NDArray[np.int64], found:
     """Compare complete videos, in the rows `rows`, with their present records and files."""
     whole, remembered = found.catalogue.columns, found.remembered
     columns = {name: whole[name][rows] for name in ("parts", "record", *COMPARED)}
-    looks = stat_all([record.path for record in records])
-    unchanged, gone = looks.find_unchanged(columns), looks.bytes < 0
+    stats = stat_all([record.path for record in records])
+    unchanged, gone = stats.find_unchanged(columns), stats.bytes < 0
     for k in np.flatnonzero(~unchanged & ~gone).tolist() if remembered else ():
-        now = int(looks.bytes[k]), int(looks.mtime_ns[k]), int(columns["source_sha256"][k])
+        now = int(stats.bytes[k]), int(stats.mtime_ns[k]), int(columns["source_sha256"][k])
         unchanged[k] = remembered.get(records[k].video_id) == now
     torn = np.isin(rows, find_mismatched_rows(found.catalogue))
     odd = ~unchanged | torn | (record_digests(records) != columns["record"])

@@ -119,7 +119,7 @@ def test(
             f"trained for ({len(facts.class_names)})"
         )
     if facts.stored not in store.modalities:
-        raise UsageError(f"{job.store} has no {facts.stored}, which {job.run} looks at")
+        raise UsageError(f"{job.store} has no {facts.stored}, which {job.run} reads")
     split = job.split or test_split(split_names(store.videos.values()), facts.split)
     videos = [
         video_id
