@@ -72,7 +72,7 @@ def test_an_error_of_all_processes_is_printed_in_four_lines_at_most(start: Start
     process = start("--split", "9")
     _, stderr = process.communicate(timeout=100)
     assert process.returncode == 2
-    assert "no labelled videos of split train9" in stderr
+    assert "split 'train9' is unknown" in stderr
     assert len(stderr.splitlines()) <= 4, stderr  # each of them may say it
 
 

@@ -172,7 +172,7 @@ def test_iterations_end_inside_an_epoch(store: Path, tmp_path: Path) -> None:
 def test_errors_name_what_is_wrong(store: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="the recipe trains rgb, flow, rgb_diff, not warped_flow"):
         run(job(store, tmp_path, modality="warped_flow"))
-    with pytest.raises(UsageError, match="no labelled videos of split train2"):
+    with pytest.raises(UsageError, match="split .train2. is unknown"):
         run(job(store, tmp_path, split=2, weights=tmp_path / "fetched later"))
     before = sorted(store.rglob("*"))
     with pytest.raises(UsageError, match="is a flowpipe store; choose another folder for the run"):
