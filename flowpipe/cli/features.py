@@ -70,8 +70,8 @@ class ExtentParam(click.ParamType):
 @click.option("-o", "--out", required=True, type=FILE,
               help="File for the features, .h5.")  # fmt: skip
 @click.option("--window", type=ExtentParam(), metavar="LENGTH",
-              help="Length of the window of a row: frames, as 16, or seconds, as 0.5s.  [default: "
-                   "16, or the clip length of torchvision's network]")  # fmt: skip
+              help="Length of the window of a row: frames, such as 16, or seconds, such as 0.5s.  "
+                   "[default: 16, or the clip length of torchvision's network]")  # fmt: skip
 @click.option("--stride", type=ExtentParam(), default="8", show_default=True, metavar="LENGTH",
               help="Distance between two rows: frames, or seconds.")  # fmt: skip
 @click.option("--layer", default="global_pool", show_default=True, metavar="NAME",

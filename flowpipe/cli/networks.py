@@ -96,7 +96,7 @@ def list_given_options(modality: str, settings: tuple[str, ...], **options: str 
 
 WEIGHTS_OPTION = click.option(
     "--weights", metavar="LIST",
-    help="Weight per stream, as 1,1.5.  [default: the recipe's if all runs share one, else 1]",
+    help="Weight per stream, such as 1,1.5.  [default: the recipe's if all runs share one, else 1]",
 )  # fmt: skip
 
 

@@ -24,7 +24,11 @@ def recipe() -> None:
 
 @recipe.command("list")
 def list_() -> None:
-    """List the recipes that come with flowpipe, such as ucf101."""
+    """List the recipes that come with flowpipe, such as ucf101.
+
+    \b
+    flowpipe recipe list
+    """
     print_table((name, read_recipe(name).summary) for name in known_names())
 
 
