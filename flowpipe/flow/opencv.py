@@ -19,10 +19,9 @@ DIS_SMALLEST_PX = 16  # DIS asserts on smaller images, and at some presets crash
 
 
 @dataclass(frozen=True, kw_only=True)
-class OpenCVTVL1Params:
-    """Settings of cv2.optflow.DualTVL1OpticalFlow; the defaults are OpenCV's."""
+class DualTVL1Params:
+    """Settings that OpenCV's two implementations of dual TV-L1 share; the defaults are OpenCV's."""
 
-    name: ClassVar[str] = "opencv_tvl1"
     tau: float = 0.25
     lambda_: float = 0.15
     theta: float = 0.3
@@ -30,6 +29,18 @@ class OpenCVTVL1Params:
     scale_step: float = 0.8
     warps: int = 5
     epsilon: float = 0.01
+
+    def __post_init__(self) -> None:
+        if not 0.5 <= self.scale_step < 1:
+            raise ValueError(f"scale_step must be in [0.5, 1), got {self.scale_step}")
+        check_letters(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenCVTVL1Params(DualTVL1Params):
+    """Settings of cv2.optflow.DualTVL1OpticalFlow."""
+
+    name: ClassVar[str] = "opencv_tvl1"
     inner_iterations: int = 30
     outer_iterations: int = 10
     median_filtering: int = 5
@@ -38,9 +49,7 @@ class OpenCVTVL1Params:
     def __post_init__(self) -> None:
         if self.median_filtering not in (1, 3, 5):
             raise ValueError(f"median_filtering must be 1, 3 or 5, got {self.median_filtering}")
-        if not 0.5 <= self.scale_step < 1:
-            raise ValueError(f"scale_step must be in [0.5, 1), got {self.scale_step}")
-        check_letters(self)
+        super().__post_init__()
         check_counts(self, 1000, "scales", "warps", "inner_iterations", "outer_iterations")
 
 

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.errors import BackendError, DeviceLostError, DeviceMemoryError, FlowpipeError
-from flowpipe.flow.opencv import PairSolver
-from flowpipe.flow.tvl1 import check_counts, check_letters
+from flowpipe.flow.opencv import DualTVL1Params, PairSolver
+from flowpipe.flow.tvl1 import check_counts
 from flowpipe.ops import Ops
 from flowpipe.ops.cuda.devices import first_gpu_name
 
@@ -36,23 +36,14 @@ WIDEST_WINDOW_PX = 201  # the GPU's constant memory holds half a Gaussian of thi
 
 
 @dataclass(frozen=True, kw_only=True)
-class OpenCVCudaTVL1Params:
-    """Settings of cv2.cuda.OpticalFlowDual_TVL1; the defaults are OpenCV's."""
+class OpenCVCudaTVL1Params(DualTVL1Params):
+    """Settings of cv2.cuda.OpticalFlowDual_TVL1."""
 
     name: ClassVar[str] = "opencv_cuda_tvl1"
-    tau: float = 0.25
-    lambda_: float = 0.15
-    theta: float = 0.3
-    scales: int = 5
-    scale_step: float = 0.8
-    warps: int = 5
-    epsilon: float = 0.01
     iterations: int = 300
 
     def __post_init__(self) -> None:
-        check_letters(self)
-        if not 0.5 <= self.scale_step < 1:
-            raise ValueError(f"scale_step must be in [0.5, 1), got {self.scale_step}")
+        super().__post_init__()
         check_counts(self, 10_000, "scales", "warps", "iterations")
 
 
