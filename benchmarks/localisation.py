@@ -18,6 +18,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,8 @@ def main() -> None:
         "--workers", 1,
     )  # fmt: skip
     fusions = [(name,) for name in streams]
-    fusions += [tuple(streams[:count]) for count in range(2, len(streams) + 1)]
+    fusions += combinations(streams, 2)
+    fusions += [tuple(streams)] if len(streams) > 2 else []
     figures: dict[tuple[str, ...], list[Mapping[str, float]]] = {one: [] for one in fusions}
     for fold in folds:
         features = folder / f"features-{fold}-{'+'.join(streams)}.h5"

@@ -75,7 +75,7 @@ def localise(
 
     \b
     flowpipe features store runs/rgb runs/flow -o features.h5 --stride 4
-    flowpipe localise features.h5 -o detections.json --streams rgb,flow --weights 1,1.5
+    flowpipe localise features.h5 -o detections.json --weights 1,1.5
     flowpipe evaluate store detections.json
 
     FEATURES is a file of `flowpipe features`. For the best classes of each video, runs of rows
@@ -95,7 +95,7 @@ def localise(
         rate_hz=rate_hz,
     )
     with open_features(features) as file:
-        chosen = _streams(file, streams, weights)
+        chosen = _streams(file, streams)
         facts = [file.streams[name].facts for name in chosen]
         added, origin = weights_of(weights, [one.get("run", one) for one in facts])
         fused = fuse_streams(file, chosen, added)
@@ -117,17 +117,9 @@ def localise(
     say(f"next: flowpipe evaluate {fused.file.facts.get('store', 'STORE')} {out}")
 
 
-def _streams(file: FeatureFile, text: str | None, weights: str | None) -> list[str]:
-    """Return the streams that --streams names; all of the file by default.
-
-    The file has no order of streams, so that weights need --streams.
-    """
+def _streams(file: FeatureFile, text: str | None) -> list[str]:
+    """Return the streams that --streams names; all of the file, in its order, by default."""
     if text is None:
-        if weights is not None and len(file.streams) > 1:
-            raise UsageError(
-                "--weights needs the streams in the order of the weights; add --streams with "
-                f"{', '.join(file.streams)}"
-            )
         return list(file.streams)
     names = [name.strip() for name in text.split(",")]
     for name in names:
