@@ -25,12 +25,12 @@ import json, os, sys
 from dataclasses import replace
 from pathlib import Path
 import tiny_training as training
-from gpus_stand_in import Gpus
+from gpus_stand_in import GpusStandIn
 from flowpipe.tsn.training.train import train
 
 store, folder = map(Path, sys.argv[1:])
 job = training.job(store, folder, "two", backbone="tiny_bn", end=2, device="cuda", save_s=0)
-gpus = Gpus(2)
+gpus = GpusStandIn(2)
 gpus.install()
 with gpus:
     train(replace(job, workers=1))
