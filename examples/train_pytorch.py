@@ -68,8 +68,14 @@ def main() -> None:
     torch.manual_seed(0)
     train, test = (
         flowpipe.SnippetDataset(
-            options.store, options.modality, split, 3, 5, to_input, train=split == "train"
-        )
+            options.store,
+            options.modality,
+            split,
+            3,
+            5,
+            transform=to_input,
+            train=split == "train",
+        )  # fmt: skip
         for split in ("train", "test")
     )
     loader = DataLoader(train, batch_size=8, shuffle=True, num_workers=options.workers)
