@@ -39,7 +39,7 @@ import resource, sys, time
 from pathlib import Path
 from flowpipe.datasets import listfile
 from flowpipe.extraction.recipe import ExtractRecipe
-from flowpipe.run import RunOptions, plan_run
+from flowpipe.run import ExtractJob, RunOptions, plan_run
 
 def now():
     return time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -47,7 +47,8 @@ def now():
 began, base = now()
 dataset = listfile.load(Path(sys.argv[1]))
 listed, list_peak = now()
-plan = plan_run(dataset, ExtractRecipe(modalities=("rgb",)), RunOptions(Path(sys.argv[2])))
+recipe, options = ExtractRecipe(modalities=("rgb",)), RunOptions(Path(sys.argv[2]))
+plan = plan_run(ExtractJob(dataset, {}, recipe, options))
 planned, peak = now()
 kinds = dict(plan.changes.kinds)
 print(listed - began, planned - listed, list_peak - base, peak - base, plan.done, plan.spans)

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from flowpipe.logs import LIBRARY
+
 __version__ = "0.1.0"
-__all__ = ["SnippetDataset", "SnippetStream", "__version__", "open_store", "optical_flow"]
+__all__ = [
+    "ExtractJob", "Progress", "SnippetDataset", "SnippetStream", "__version__", "extract",
+    "extract_job", "open_store", "optical_flow", "plan",
+]  # fmt: skip
+
+logging.getLogger(LIBRARY).addHandler(logging.NullHandler())  # silent unless configured
 
 if TYPE_CHECKING:
     from flowpipe.flow.pair import optical_flow
+    from flowpipe.job import ExtractJob, Progress, extract, extract_job, plan
     from flowpipe.store import open_store
     from flowpipe.tsn.data.snippets import SnippetDataset, SnippetStream
 
 _HOMES = {
+    **dict.fromkeys(("ExtractJob", "Progress", "extract", "extract_job", "plan"), "flowpipe.job"),
     "SnippetDataset": "flowpipe.tsn.data.snippets",
     "SnippetStream": "flowpipe.tsn.data.snippets",
     "open_store": "flowpipe.store",

@@ -134,6 +134,9 @@ class Frames:
         if self.pts_s.shape != (shape[0],):
             raise ValueError(f"pts_s must be ({shape[0]},), got {self.pts_s.shape}")
 
+    def __repr__(self) -> str:
+        return f"<Frames uint8 {self.data.shape}, {self.pts_s[0]:.3f} to {self.pts_s[-1]:.3f} s>"
+
 
 @dataclass(frozen=True)
 class Planes:
@@ -154,6 +157,10 @@ class Planes:
             )
         check_columns(self.modality, len(self.data), self.columns)
 
+    def __repr__(self) -> str:
+        shape = tuple(self.data.shape)
+        return f"<Planes {self.modality} uint8 {shape}{_show_columns(self.columns)}>"
+
 
 @dataclass(frozen=True)
 class EncodedPlanes:
@@ -167,6 +174,17 @@ class EncodedPlanes:
 
     def __post_init__(self) -> None:
         check_columns(self.modality, len(self.payloads), self.columns)
+
+    def __repr__(self) -> str:
+        size = sum(map(len, self.payloads))
+        return (
+            f"<EncodedPlanes {self.modality}: {len(self.payloads)} of {self.height} x {self.width} "
+            f"pixels, {size} bytes{_show_columns(self.columns)}>"
+        )
+
+
+def _show_columns(columns: Mapping[str, Any]) -> str:
+    return "".join(f", {name} {tuple(values.shape)}" for name, values in columns.items())
 
 
 def check_columns(modality: str, count: int, columns: Mapping[str, NDArray[Any]]) -> None:
@@ -264,6 +282,10 @@ class Outcome:
     def __post_init__(self) -> None:
         if self.status not in ("done", "partial", "failed"):
             raise ValueError(f"status must be done, partial or failed, got {self.status!r}")
+
+    def __str__(self) -> str:
+        last_line = self.message.strip().rpartition("\n")[2]
+        return ": ".join(filter(None, (f"[{self.status}] {self.video_id}", self.reason, last_line)))
 
     def to_json(self) -> str:
         """Return one line of JSON, with keys in the order of the fields."""

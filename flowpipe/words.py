@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Collection, Sequence
 
 _FUZZY_AT_MOST = 20_000
@@ -11,6 +12,11 @@ _FEW = 12
 """Largest number of known names that are listed beside a suggestion."""
 _LISTED = 30
 """Largest number of known names that a message lists."""
+CONTROLS = re.compile(
+    "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]"
+)
+"""C0 except newline and tab, DEL, C1, line separators, bidirectional embeddings, overrides and
+isolates, and surrogates, which stand for bytes that are not UTF-8."""
 
 
 def count_noun(count: int, singular: str, plural: str = "") -> str:
@@ -228,3 +234,28 @@ def unknown_name(kind: str, name: str, known: Collection[str], most: int = 1) ->
     if not close or len(known) <= _FEW:
         ends.append(_list_known(known))
     return f"{kind} {name!r} is unknown; {' '.join(ends)}"
+
+
+def escape_control(text: str) -> str:
+    """Return the text with control characters written as escapes such as ``\\x1b``.
+
+    Newlines and tabs stay. A byte of a path that is not UTF-8 becomes ``\\xNN`` too.
+
+    Parameters
+    ----------
+    text : str
+        Text of any origin.
+
+    Returns
+    -------
+    str
+        Text that is safe to print on a terminal.
+    """
+    return CONTROLS.sub(_escape, text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if 0xDC80 <= code <= 0xDCFF:  # a byte, see os.fsdecode
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

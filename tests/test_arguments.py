@@ -15,10 +15,6 @@ ALLOWED = {
     "InceptionBlock": "a row of the paper's table of channels",
     "EpochSums": "a vector, which processes add up element by element",
     "ImageRange": "a NamedTuple, whose fields have positions",
-    **dict.fromkeys(
-        ("run", "run_plan", "repair", "_repair", "_record_outcomes", "_work"),
-        "data set, source, recipe and options of a run, to become one job",
-    ),
 }
 """Functions and classes whose arguments all have positions, and why."""
 

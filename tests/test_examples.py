@@ -17,7 +17,13 @@ NEEDS_TORCH = pytest.mark.skipif(
     find_spec("torch") is None, reason="needs torch: pip install '.[train]'"
 )
 LINE = re.compile(r"(\w+): (\S+) px per frame in (\d+) videos")
-COVERED = {"flow_of_camera.py", "read_numpy.py", "tour_of_a_store.py", "train_pytorch.py"}
+COVERED = {
+    "extract_on_cluster.py",
+    "flow_of_camera.py",
+    "read_numpy.py",
+    "tour_of_a_store.py",
+    "train_pytorch.py",
+}
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +85,14 @@ def test_the_flow_of_a_video_file_is_drawn(tmp_path: Path) -> None:
     printed = example("flow_of_camera.py", video, "-o", tmp_path / "flow", "--width", 96)
     assert len(re.findall(r"^frames \d+ to \d+: median \S+ px$", printed, re.M)) == 4
     assert len(list((tmp_path / "flow").glob("*.png"))) == 4
+
+
+def test_a_cluster_extracts_videos(tmp_path: Path) -> None:
+    pytest.importorskip("av", reason="needs av to encode the video")
+    from videofile import encode_video, moving_clip
+
+    (tmp_path / "clips" / "wave").mkdir(parents=True)
+    encode_video(tmp_path / "clips" / "wave" / "1.mp4", moving_clip(3))
+    printed = example("extract_on_cluster.py", tmp_path / "clips", tmp_path / "store")
+    assert "1/1 videos, wave/1.mp4: done" in printed
+    assert f"store: {tmp_path / 'store'}, done: 1\n" in printed and "failed" not in printed

@@ -28,6 +28,7 @@ ALLOWED = {
     "atomic": {"errors", "owner"},
     "scratch": {"atomic", "owner"},
     "words": set(),
+    "logs": {"words"},
     "splits": set(),
     "ops": {"errors", "distribution", "surfaces", "words"},
     "remote": {"errors", "distribution", "words"},
@@ -51,7 +52,7 @@ ALLOWED = {
     "run": {
         "extraction", "extraction.recipe", "flow", "ops", "video", "store",
         "datasets", "types", "modality", "errors", "params", "remote", "owner", "scratch",
-        "strict", "words", "atomic", "__init__",
+        "strict", "words", "atomic", "logs", "__init__",
     },
     "evaluation": {"types", "errors", "splits", "strict", "atomic", "words"},
     "features": {"types", "errors", "splits", "strict", "atomic", "words"},
@@ -103,18 +104,23 @@ ALLOWED = {
         "errors", "experimental", "distribution", "surfaces", "words",
     },
     "cli": {
-        "run", "report", "diagnose", "diagnose.libraries", "evaluation", "exchange", "features",
-        "localisation",
+        "job", "sizes", "run", "report", "diagnose", "diagnose.libraries", "evaluation",
+        "exchange", "features", "localisation",
         "tsn", "tsn.recipe", "tsn.data", "tsn.weights", "tsn.training", "tsn.testing", "tsn.adopt",
         "tsn.features",
         "tsn.weight_export", "extraction.recipe", "recipes", "store", "datasets", "flow", "ops",
         "prefetch",
         "video", "types", "modality", "errors", "params", "remote", "scratch",
-        "splits", "strict", "atomic", "words", "distribution", "notes",
+        "splits", "strict", "atomic", "words", "logs", "distribution", "notes",
         "experimental", "__init__",
     },
     "__main__": {"cli"},
-    "__init__": {"store", "flow", "tsn.data", "distribution"},
+    "__init__": {"store", "flow", "tsn.data", "distribution", "job", "logs"},
+    "sizes": {"errors"},
+    "job": {
+        "run", "recipes", "datasets", "extraction.recipe", "flow", "ops", "video", "params",
+        "errors", "modality", "remote", "sizes", "splits", "words",
+    },
 }  # fmt: skip
 
 DOORS = {

@@ -15,6 +15,7 @@ from flowpipe.distribution import ROOT, replace_command
 
 try:
     from flowpipe import __version__
+    from flowpipe.cli.logs import CommandLog, add_log_options, log_command
     from flowpipe.cli.screen import say, show_warning, write_line
     from flowpipe.diagnose.libraries import find_broken_libraries
     from flowpipe.errors import (
@@ -76,6 +77,10 @@ class Group(click.Group):
             context.fail(unknown_name("command", name, self.list_commands(context)))
         return super().resolve_command(context, args)
 
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        command = super().get_command(context, name)
+        return command and add_log_options(command)
+
 
 class Commands(Group):
     """A group that imports a command's module on first use: `--help` needs neither cv2 nor Dask."""
@@ -98,8 +103,7 @@ class Commands(Group):
             if not (words := _broken()):
                 raise
             raise BackendError(words) from error
-        command: click.Command = getattr(module, own)
-        return command
+        return add_log_options(getattr(module, own))
 
 
 def _broken(needed: str | None = None) -> str:
@@ -118,14 +122,24 @@ def cli() -> None:
     """Extract RGB, TV-L1 flow and warped flow of videos into an HDF5 store, and train on it."""
 
 
+add_log_options(cli)
+
+
 def main(arguments: list[str] | None = None) -> Any:
     """Run the ``flowpipe`` command.
 
     Exit codes: 0 all done, 130 interrupted, 70 a bug of flowpipe; see `exit_code` for the others.
     """
     warnings.showwarning = show_warning
+    with log_command(sys.argv[1:] if arguments is None else arguments) as log:
+        code = _run(arguments, log)
+    sys.exit(code or EXIT_DONE)
+
+
+def _run(arguments: list[str] | None, log: CommandLog) -> Any:
+    """Run a command and say what ended it; return its exit code."""
     try:
-        code = cli.main(arguments, standalone_mode=False)
+        code = cli.main(arguments, standalone_mode=False, obj=log)
     except click.exceptions.Abort:
         say("flowpipe: interrupted")
         code = EXIT_INTERRUPTED
@@ -154,7 +168,7 @@ def main(arguments: list[str] | None = None) -> Any:
             say(traceback.format_exc().rstrip())
             say("flowpipe: unexpected error, a bug of flowpipe; finished work is kept", "bold red")
             code = EXIT_BUG
-    sys.exit(code or EXIT_DONE)
+    return code
 
 
 def _describe(error: click.ClickException) -> str:

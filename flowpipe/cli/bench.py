@@ -20,7 +20,6 @@ from flowpipe.cli import Group
 from flowpipe.cli.choices import Choice
 from flowpipe.cli.paths import THERE, LocalPath
 from flowpipe.cli.screen import as_json, say, write_line
-from flowpipe.cli.sizes import width_and_height
 from flowpipe.diagnose.bench import (
     PEER,
     REFERENCES,
@@ -44,6 +43,7 @@ from flowpipe.flow.tvl1 import TVL1Params
 from flowpipe.ops import Ops, get_ops
 from flowpipe.ops.cpu import native_core
 from flowpipe.ops.cuda.settings import VARIABLE
+from flowpipe.sizes import width_and_height
 from flowpipe.words import count_noun, unknown_name
 
 SMALLEST_PX = 16

@@ -9,26 +9,32 @@ from typing import Any
 import click
 
 from flowpipe.cli import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED
-from flowpipe.cli.missing import Missing
-from flowpipe.cli.options import Request, extract_options, request, why_device
-from flowpipe.cli.screen import say, stderr
+from flowpipe.cli.extraction_progress import ExtractionDisplay
+from flowpipe.cli.options import extract_options
+from flowpipe.cli.screen import counting, say
 from flowpipe.cli.verify import check
-from flowpipe.errors import REASONS, UsageError
+from flowpipe.errors import REASONS
+from flowpipe.job import extract as run_extraction
+from flowpipe.job import extract_job, why_device
+from flowpipe.job import plan as plan_of
 from flowpipe.notes import count_notes
 from flowpipe.report import save_png, store_sheet
 from flowpipe.run import (
+    AbsentVideosError,
+    ExtractJob,
     InterruptedRunError,
+    MissingVideos,
     Plan,
-    Quarantine,
     Summary,
-    plan_run,
-    run,
     signals_interrupt_once,
     usable_cores,
 )
+from flowpipe.run.missing import FILE_NAME
 from flowpipe.splits import split_names
 from flowpipe.store import Store, open_store
 from flowpipe.words import agree_verb, byte_size, count_noun, duration, list_some
+
+STOPPING = "stopping; finished videos are kept. Press Ctrl-C again to kill\n"
 
 
 @click.command()
@@ -47,21 +53,19 @@ def extract(verify: bool, quiet: bool, **options: Any) -> int:
     never stops the others. Absent videos stop the run before it starts, unless --allow-missing is
     given. Exit code: 0 all done, 1 some videos failed, 2 wrong use.
     """
-    with signals_interrupt_once():  # in planning too, SIGTERM ends as Ctrl-C does
+    with signals_interrupt_once(STOPPING):  # in planning too, SIGTERM ends as Ctrl-C does
         return _extract(verify, quiet, **options)
 
 
 def _extract(verify: bool, quiet: bool, **options: Any) -> int:
-    wanted = request(**options)
-    if wanted.warning:
-        say(f"warning: {wanted.warning}", "yellow")
-    plan = plan_run(wanted.dataset, wanted.recipe, wanted.run)
+    job = extract_job(**options, counting=counting)
+    plan = plan_of(job)
     if not quiet:
-        if device := why_device(plan, wanted):
+        if device := why_device(plan):
             say(f"device: {device}")
-        _say_if_begun_elsewhere(plan, wanted)
-        if wanted.dataset.note:
-            say(wanted.dataset.note)
+        _say_if_begun_elsewhere(plan)
+        if job.dataset.note:
+            say(job.dataset.note)
         say(
             f"{plan.videos} to extract{_in_parts(plan)}, {plan.done} done before, "
             f"{plan.quarantined} in quarantine, {len(plan.unusable)} unusable; about "
@@ -70,18 +74,12 @@ def _extract(verify: bool, quiet: bool, **options: Any) -> int:
         )
         for line in plan.changes.lines():
             say(line)
-    missing = Missing.of(wanted.dataset, plan)
-    if missing.absent and not wanted.allow_missing:
-        missing.report(wanted.run.store)
-        raise UsageError(
-            f"{count_noun(len(missing.absent), 'video')} of the data set cannot be found; "
-            "fetch them, or add --allow-missing to extract the others: ids and labels stay the same"
-        )
-    plan = plan.without_absent()
     try:
-        summary = run(
-            plan, wanted.dataset, wanted.source, wanted.recipe, wanted.run, stderr(), quiet=quiet
-        )
+        with ExtractionDisplay(quiet=quiet) as display:
+            summary = run_extraction(plan, progress=display)
+    except AbsentVideosError as error:
+        _say_missing(error.missing, job)
+        raise
     except InterruptedRunError as error:
         kept = error.summary.counts["done"] + error.summary.counts["partial"]
         say(
@@ -89,11 +87,20 @@ def _extract(verify: bool, quiet: bool, **options: Any) -> int:
             "go on"
         )
         return EXIT_INTERRUPTED
-    failed = (entry.outcome for entry in Quarantine(wanted.run.store).read())
-    missing.and_failed(failed).report(wanted.run.store)
-    damaged = verify and not _verified(wanted)
-    _report(summary, wanted)
+    if summary.missing is not None:
+        _say_missing(summary.missing, job)
+    damaged = verify and not _verified(job)
+    _report(summary, job)
     return EXIT_SOME_FAILED if summary.failed or damaged else EXIT_DONE
+
+
+def _say_missing(missing: MissingVideos, job: ExtractJob) -> None:
+    """Print a sentence per kind of missing videos, and where all of them are listed."""
+    sentences = missing.summary()
+    for sentence in sentences:
+        say(sentence)
+    if sentences:
+        say(f"all of them: {job.options.store / FILE_NAME}")
 
 
 def _cost(plan: Plan) -> str:
@@ -108,11 +115,11 @@ def _in_parts(plan: Plan) -> str:
     return f" ({len(parts)} of them in {count_noun(sum(parts.values()), 'part')})" if parts else ""
 
 
-def _say_if_begun_elsewhere(plan: Plan, wanted: Request) -> None:
+def _say_if_begun_elsewhere(plan: Plan) -> None:
     """Print a notice if the store was started on another device."""
     if not (plan.done and plan.spans):
         return
-    shards = open_store(wanted.run.store, skip_broken=True).catalogue.shards
+    shards = open_store(plan.planned_job.options.store, skip_broken=True).catalogue.shards
     begun = sorted({str(facts.backend.get("ops")) for facts in shards})
     others = [name for name in begun if name.partition("-")[0] != plan.device]
     if others:
@@ -144,9 +151,9 @@ def other_counts(store: Store, listed: Mapping[str, int]) -> str:
     )
 
 
-def _verified(wanted: Request) -> bool:
+def _verified(job: ExtractJob) -> bool:
     """Verify the store, print the result and return whether it is intact."""
-    report = check(wanted.run.store, decode=False, workers=usable_cores())
+    report = check(job.options.store, decode=False, workers=usable_cores())
     images = sum(row.images for row in report.shards)
     found = "all intact" if report.ok else count_noun(len(report.problems), "problem")
     say(
@@ -158,9 +165,9 @@ def _verified(wanted: Request) -> bool:
     return report.ok
 
 
-def _report(summary: Summary, wanted: Request) -> None:
+def _report(summary: Summary, job: ExtractJob) -> None:
     """Print what was done, where it is and which commands come next."""
-    path, counts = wanted.run.store, summary.counts
+    path, counts = job.options.store, summary.counts
     say(
         f"{counts['done']} done, {counts['partial']} partial, {counts['failed']} failed, "
         f"{counts['already done']} done before, {counts['quarantined']} in quarantine"
@@ -185,12 +192,12 @@ def _report(summary: Summary, wanted: Request) -> None:
         shares = (f"{name} {round(100 * s / wall_s)}" for name, s in summary.busy_s.items())
         gpu = ", and the GPU was waited for" if "gpu" in summary.busy_s else ""
         say(f"% of the workers' time that each stage was at work{gpu}: {', '.join(shares)}")
-    if wanted.warning:
-        say(f"warning: {wanted.warning}", "yellow")
+    if job.warning:
+        say(f"warning: {job.warning}", "yellow")
     store = open_store(path)
     if not store.videos:
         return
-    other = other_counts(store, wanted.dataset.listed_frames)
+    other = other_counts(store, job.dataset.listed_frames)
     if other:
         say(other)
     sheet = path / "contact-sheet.png"

@@ -16,7 +16,6 @@ from flowpipe.cli.choices import Choice
 from flowpipe.cli.numbers import Number
 from flowpipe.cli.paths import FILE, FILE_THERE
 from flowpipe.cli.screen import write_line
-from flowpipe.cli.sizes import LARGEST_SIDE_PX, width_and_height
 from flowpipe.cli.store_options import check_output
 from flowpipe.errors import UsageError
 from flowpipe.experimental import describe_experimental
@@ -28,6 +27,7 @@ from flowpipe.ops import DEVICES, Ops, get_ops
 from flowpipe.params import override
 from flowpipe.report import flow_colours, save_png
 from flowpipe.report.colours import UNKNOWN_PX
+from flowpipe.sizes import LARGEST_SIDE_PX, width_and_height
 from flowpipe.video.stills import read_image, read_pair
 
 SUFFIXES = (".flo", ".npy", ".png")

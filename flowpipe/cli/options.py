@@ -1,37 +1,28 @@
-"""Options of extract and plan -> a data set, a recipe and run settings."""
+"""Options of extract and plan, as click declares them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
 from flowpipe import params
-from flowpipe.cli import devices
 from flowpipe.cli.choices import Choice
-from flowpipe.cli.dataset_options import load_dataset, source_of
 from flowpipe.cli.numbers import Number
 from flowpipe.cli.paths import FOLDER, PLACE, RECIPE, SPLIT_PLACE
-from flowpipe.cli.sizes import width_and_height
 from flowpipe.cli.store_options import chain
-from flowpipe.datasets import DATASETS, Dataset
-from flowpipe.errors import REASONS, BackendError, UsageError
+from flowpipe.datasets import DATASETS
+from flowpipe.errors import UsageError
 from flowpipe.experimental import describe_experimental
 from flowpipe.extraction.recipe import ExtractRecipe
-from flowpipe.flow import FLOWS
-from flowpipe.modality import MODALITIES
-from flowpipe.ops.cpu import native_core
-from flowpipe.recipes import read_recipe, recipe_of
-from flowpipe.remote import Cache, PathOrUrl, default_cache, is_url
-from flowpipe.run import Plan, RunOptions
+from flowpipe.run import RunOptions
+from flowpipe.run.devices import CHOICES
+from flowpipe.run.options import ON_ERROR
 from flowpipe.store import read_store_header
 from flowpipe.store.manifest import read_manifest
 from flowpipe.video import DECODERS, MAX_DAMAGED
-from flowpipe.words import unknown_name
 
-ON_ERROR = ("skip", "partial", "conceal", "fail")
 MAX_DAMAGE_OPTION = click.option(
     "--max-damage", "max_damaged", type=Number(0, 1), default=MAX_DAMAGED,
     show_default=True, metavar="SHARE",
@@ -82,7 +73,7 @@ extract_options = chain(
         help="Store folder; an existing store of the same recipe is resumed.",
     ),
     click.option(
-        "--recipe", "recipe_file", type=RECIPE, metavar="NAME|FILE",
+        "--recipe", type=RECIPE, metavar="NAME|FILE",
         help="Recipe: a name from pipelines/ or a YAML file.  [default: the data set's own]",
     ),
     click.option(
@@ -112,7 +103,7 @@ extract_options = chain(
         "the file's default stream, then the one with most frames]",
     ),
     click.option(
-        "--device", type=Choice(devices.CHOICES), default="auto", show_default=True,
+        "--device", type=Choice(CHOICES), default="auto", show_default=True,
         help="Device that computes flow; auto measures the GPUs and the cores, takes the faster "
         f"and prints its choice. {describe_experimental('cuda')}",
     ),
@@ -168,197 +159,6 @@ extract_options = chain(
         "work and its current video. Smaller values make more shards.",
     ),
 )  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """Data set, recipe and run settings that the options of `extract` and `plan` describe."""
-
-    dataset: Dataset
-    source: dict[str, Any]
-    """Data set options as plain values, recorded in the store."""
-    allow_missing: bool
-    """True if the run continues when videos of the data set are absent."""
-    recipe: ExtractRecipe
-    run: RunOptions
-    warning: str
-    """Warning that is printed before and after the run; usually empty."""
-    why_device: str
-    """Device and the reason for its choice; empty if the user chose it."""
-
-
-def request(
-    *,
-    dataset: str | None,
-    root: PathOrUrl | None,
-    videos: PathOrUrl | None,
-    annotations: PathOrUrl | None,
-    class_names: PathOrUrl | None,
-    val_fraction: float | None,
-    lists: tuple[tuple[str, PathOrUrl], ...],
-    only: str | None,
-    allow_missing: bool,
-    out: Path,
-    recipe_file: str | None,
-    settings: tuple[str, ...],
-    modalities: str | None,
-    size: str | None,
-    short_side: int | None,
-    fps: float | None,
-    decoder: str | None,
-    stream: int | None,
-    device: str,
-    workers: int | None,
-    gpus: int | None,
-    scheduler: str,
-    part: str,
-    on_error: str,
-    max_damaged: float,
-    retry: str,
-    stall_s: float,
-    publish_s: float,
-    split_s: float,
-    cache: Path | None,
-    cache_gb: float,
-) -> Request:
-    """Turn option values into a data set, a recipe and run options.
-
-    Raises
-    ------
-    UsageError, RecipeError, DatasetError, BackendError
-        If an option, the recipe, the data set or a device is wrong. Nothing is written before.
-    """
-    if retry and retry != "all" and retry not in REASONS:
-        raise UsageError(unknown_name("--retry", retry, ("all", *REASONS)))
-    if modalities is not None and not modalities.strip(" ,"):
-        raise UsageError(f"--modalities is empty; name some of {', '.join(MODALITIES)}")
-    if size and short_side:
-        raise UsageError("--size and --short-side exclude each other")
-    source = source_of(
-        dataset,
-        root,
-        videos,
-        annotations,
-        class_names=class_names,
-        only=only,
-        out=out,
-        lists=lists,
-        val_fraction=val_fraction,
-    )
-    file = read_recipe(recipe_file) if recipe_file else recipe_of(source["dataset"])
-    file.build()  # reports every mistake of the file, in the train section too
-    values = dict(file.values.get("extract") or {})
-    shorthand = _shorthand(modalities, size, short_side, fps, decoder=decoder, stream=stream)
-    values = params.override(values, [*shorthand, *settings])
-    chosen = devices.choose(device, gpus, workers, scheduler)
-    warning = ""
-    if chosen.device == "cpu":
-        values, warning = without_core(values)
-    recipe = params.build(ExtractRecipe, values, where="extract")
-    _check_boxes(recipe, there=not scheduler)
-    if not scheduler:  # workers of a scheduler check their own devices
-        if lacks := recipe.lacks(chosen.device):
-            raise BackendError("; ".join([warning] * bool(warning) + lacks))
-        chosen = devices.for_decoder(chosen, recipe.video.decoder)
-    run = RunOptions(
-        store=out,
-        workers=chosen.workers,
-        gpus=chosen.gpus,
-        any_device=chosen.any_device,
-        scheduler=scheduler,
-        device=chosen.device,
-        part=_part(part),
-        on_error=on_error,
-        max_damaged=max_damaged,
-        retry=retry,
-        stall_s=stall_s,
-        publish_s=publish_s,
-        split_s=split_s,
-        cache=Cache((cache or default_cache().folder).absolute(), round(cache_gb * 1e9)),
-    )
-    # Listing the videos can take long, so everything else is checked before.
-    return Request(
-        dataset=load_dataset(source),
-        source=source,
-        allow_missing=allow_missing,
-        recipe=recipe,
-        run=run,
-        warning=warning,
-        why_device=_why_device(chosen, recipe),
-    )
-
-
-def _check_boxes(recipe: ExtractRecipe, *, there: bool) -> None:
-    """Raise UsageError if ``warp.boxes`` cannot be read, since every video would fail."""
-    boxes = recipe.warp.boxes
-    if not boxes or recipe.flows < 2:
-        return
-    if is_url(boxes):
-        raise UsageError(f"warp.boxes {boxes} is a URL, and this must be a path on a local disk")
-    if there and not Path(boxes).exists():
-        raise UsageError(f"warp.boxes {boxes}: no such folder or .jsonl file")
-
-
-def _shorthand(
-    modalities: str | None,
-    size: str | None,
-    short_side: int | None,
-    fps: float | None,
-    *,
-    decoder: str | None,
-    stream: int | None,
-) -> list[str]:
-    settings = []
-    if modalities:
-        settings.append(f"modalities=[{modalities}]")
-    if size:
-        width, height = width_and_height(size)
-        settings.append(f"size={{width: {width}, height: {height}}}")
-    if short_side:
-        settings.append(f"size={{width: 0, height: 0, short_side: {short_side}}}")
-    if fps:
-        settings.append(f"video.fps={fps}")
-    if decoder:
-        settings.append(f"video.decoder={decoder}")
-    if stream is not None:
-        settings.append(f"video.stream={stream}")
-    return settings
-
-
-def without_core(values: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    """Replace ``tvl1`` by ``opencv_tvl1`` if the compiled core is missing; return a warning too."""
-    core = native_core()
-    chosen = values.get("flow", {"name": "tvl1"})
-    name = chosen.get("name", "tvl1") if isinstance(chosen, dict) else chosen
-    if core.available or name != "tvl1":
-        return values, ""
-    warning = (
-        "flow is computed by OpenCV's TV-L1, about 50 times slower than flowpipe's own, and "
-        f"the store records it: {core.reason}"
-    )
-    return {**values, "flow": {"name": "opencv_tvl1"}}, warning
-
-
-def _why_device(chosen: devices.Devices, recipe: ExtractRecipe) -> str:
-    """Return the device and why it was chosen; empty if the user chose it and flow runs there."""
-    wanted = recipe.flows > 0
-    if not (wanted and FLOWS[recipe.flow.name].own_gpu and chosen.device == "cpu"):
-        return chosen.why
-    return f"{chosen.why or 'cpu'}; but flow {recipe.flow.name} on the GPU, by OpenCV"
-
-
-def why_device(plan: Plan, wanted: Request) -> str:
-    """Return the device of a plan and why, in one line; empty if the user chose everything."""
-    if plan.device != wanted.run.device:  # the plan found the other device faster
-        return plan.device_reason
-    return "; ".join(filter(None, [wanted.why_device, plan.device_reason]))
-
-
-def _part(text: str) -> tuple[int, int]:
-    index, _, count = text.partition("/")
-    if not (index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count)):
-        raise UsageError(f"--part wants i/n with 1 <= i <= n, such as 3/8, got {text}")
-    return int(index), int(count)
 
 
 def stored_request(store: Path) -> tuple[dict[str, Any], ExtractRecipe]:

@@ -8,11 +8,12 @@ from typing import Any
 import click
 
 from flowpipe.cli import EXIT_DONE, EXIT_WRONG_USE
-from flowpipe.cli.missing import Missing
-from flowpipe.cli.options import extract_options, request, why_device
-from flowpipe.cli.screen import print_table, say, write_json, write_line
+from flowpipe.cli.options import extract_options
+from flowpipe.cli.screen import counting, print_table, write_json, write_line
+from flowpipe.job import extract_job, why_device
+from flowpipe.job import plan as plan_of
 from flowpipe.modality import MODALITIES
-from flowpipe.run import cores_only_s, plan_run, usable_cores
+from flowpipe.run import MissingVideos, cores_only_s, usable_cores
 from flowpipe.store import free_bytes, write_rate
 from flowpipe.words import byte_size, count_noun, duration
 
@@ -37,18 +38,18 @@ def plan(as_json: bool, **options: Any) -> int:
     the flow of one synthetic pair timed on this machine, and from the write rate of the disk, which
     is measured with a temporary file.
     """
-    wanted = request(**options)
-    found = plan_run(wanted.dataset, wanted.recipe, wanted.run)
-    missing = Missing.of(wanted.dataset, found)
-    free = free_bytes(wanted.run.store)
-    disk = write_rate(wanted.run.store) if found.shards else None
+    job = extract_job(**options, counting=counting)
+    found = plan_of(job)
+    missing = MissingVideos.from_plan(found)
+    free = free_bytes(job.options.store)
+    disk = write_rate(job.options.store) if found.shards else None
     found = replace(found, disk_bytes_per_s=disk or 0.0)
     duration_s = found.duration_s()
-    alone_s = cores_only_s(found, wanted.recipe)
+    alone_s = cores_only_s(found, job.recipe)
     facts = {
-        "dataset": wanted.source["dataset"],
-        "root": wanted.source["root"],
-        "modalities": list(wanted.recipe.modalities),
+        "dataset": job.source["dataset"],
+        "root": job.source["root"],
+        "modalities": list(job.recipe.modalities),
         "videos_to_extract": found.videos,
         "spans_to_extract": found.spans,
         "videos_done": found.done,
@@ -76,21 +77,21 @@ def plan(as_json: bool, **options: Any) -> int:
         "hours_without_gpus": alone_s / usable_cores() / 3600,
         "bytes": round(found.bytes),
         "inodes": len(found.shards) + FILES_BESIDE_SHARDS,
-        "inodes_as_jpeg_folders": round(found.frames * _files_per_frame(wanted.recipe.modalities)),
+        "inodes_as_jpeg_folders": round(found.frames * _files_per_frame(job.recipe.modalities)),
         "free_bytes": free,
         "fits": found.bytes <= free,
     }
     if as_json:
         write_json(facts)
     else:
-        _print(facts, why_device(found, wanted) or found.device, wanted.warning)
+        _print(facts, why_device(found) or found.device)
         others = replace(missing, left_out=()).lines()  # what is left out is in the note
-        for line in [*filter(None, [wanted.dataset.note]), *found.changes.lines(), *others]:
+        for line in [*filter(None, [job.dataset.note]), *found.changes.lines(), *others]:
             write_line(line)
     return EXIT_DONE if facts["fits"] else EXIT_WRONG_USE
 
 
-def _print(facts: dict[str, Any], device: str, warning: str) -> None:
+def _print(facts: dict[str, Any], device: str) -> None:
     gpu = f", {duration(3600 * facts['gpu_hours'])} of one GPU" if facts["gpu_hours"] else ""
     without = ""
     if facts["hours_without_gpus"]:
@@ -138,8 +139,6 @@ def _print(facts: dict[str, Any], device: str, warning: str) -> None:
         ("free disk", f"{byte_size(facts['free_bytes'])}, {fits}"),
     ]
     print_table(row for row in rows if row[1])
-    if warning:
-        say(f"warning: {warning}", "yellow")
 
 
 def _bound(facts: dict[str, Any]) -> str:

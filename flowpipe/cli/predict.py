@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flowpipe.cli import devices
 from flowpipe.cli.choices import Choice
+from flowpipe.cli.extraction_progress import ExtractionDisplay
 from flowpipe.cli.live import LiveOptions, live_options, predict_live
 from flowpipe.cli.networks import WEIGHTS_OPTION, weights_of
 from flowpipe.cli.numbers import Number
-from flowpipe.cli.options import without_core
 from flowpipe.cli.paths import FOLDER_THERE, PLACE, RECIPE
-from flowpipe.cli.screen import counting, print_table, say, stderr, write_json, write_line
+from flowpipe.cli.screen import counting, print_table, say, write_json, write_line
 from flowpipe.cli.test_options import CHECKPOINT_OPTION, test_options, test_params
 from flowpipe.cli.torch_needed import torch_or_why
 from flowpipe.datasets import Dataset
 from flowpipe.errors import FlowpipeError, UsageError
 from flowpipe.extraction.recipe import ExtractRecipe
+from flowpipe.job.recipe import without_core
 from flowpipe.params import build, digest, plain
 from flowpipe.recipes import read_recipe
 from flowpipe.remote import PathOrUrl
-from flowpipe.run import Quarantine, RunOptions, plan_run
+from flowpipe.run import ExtractJob, Quarantine, RunOptions, devices, plan_run
 from flowpipe.run import run as extract
 from flowpipe.scratch import scratch_folder
 from flowpipe.store import open_store
@@ -228,8 +228,8 @@ def _extract(video: PathOrUrl, recipe: ExtractRecipe, store: Path, device: str) 
     )  # fmt: skip
     record = VideoRecord("video", str(video.absolute() if isinstance(video, Path) else video))
     dataset = Dataset("list", (), (record,))
-    plan = plan_run(dataset, recipe, options)
-    extract(plan, dataset, {}, recipe, options, stderr(), failures=False)
+    with ExtractionDisplay(failures=False) as display:
+        extract(plan_run(ExtractJob(dataset, {}, recipe, options)), display)
     damage = [entry.outcome for entry in Quarantine(store).read()]
     if record.video_id not in open_store(store).videos:
         reason = damage[0] if damage else None

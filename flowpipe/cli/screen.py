@@ -7,7 +7,6 @@ them. All text is therefore printed here, with control characters written as esc
 from __future__ import annotations
 
 import json
-import re
 import sys
 import time
 import warnings
@@ -30,45 +29,29 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from flowpipe.words import duration
+from flowpipe.errors import FlowpipeWarning
+from flowpipe.logs import COMMAND, get_logger
+from flowpipe.words import CONTROLS, duration, escape_control
+
+_log = get_logger(COMMAND)
 
 WIDTH_OF_LOGS = 160
 LOG_EVERY_S = 120.0
 """Seconds between lines of progress in a log."""
-_CONTROLS = re.compile(
-    "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]"
-)
-"""C0 except newline and tab, DEL, C1, line separators, bidirectional embeddings, overrides and
-isolates, and surrogates, which stand for bytes that are not UTF-8."""
-
-
-def harmless(text: str) -> str:
-    """Return the text with control characters written as escapes such as ``\\x1b``.
-
-    Newlines and tabs stay. A byte of a path that is not UTF-8 becomes ``\\xNN`` too.
-    """
-    return _CONTROLS.sub(_escape, text)
-
-
-def _escape(found: re.Match[str]) -> str:
-    code = ord(found[0])
-    if 0xDC80 <= code <= 0xDCFF:  # a byte, see os.fsdecode
-        code -= 0xDC00
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 class HarmlessConsole(Console):
     """A console that prints control characters as escapes."""
 
     def render_str(self, text: str, **options: Any) -> Text:
-        return super().render_str(harmless(text), **options)
+        return super().render_str(escape_control(text), **options)
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
             if segment.control is None:
-                segment = Segment(harmless(segment.text), segment.style)
+                segment = Segment(escape_control(segment.text), segment.style)
             yield segment
 
 
@@ -79,13 +62,19 @@ def stderr() -> Console:
 
 
 def say(text: str, style: str = "") -> None:
-    """Print a line of status on stderr; `harmless` is applied."""
-    stderr().print(Text(harmless(text), style), soft_wrap=True)
+    """Print a line of status on stderr, and log it for ``--log-file``."""
+    print_status(text, style)
+    _log.info("%s", text)
+
+
+def print_status(text: str, style: str = "") -> None:
+    """Print a line of status on stderr; `escape_control` is applied."""
+    stderr().print(Text(escape_control(text), style), soft_wrap=True)
 
 
 def write_line(text: str = "", *, err: bool = False, nl: bool = True) -> None:
-    """Print a line of a result on stdout, or on stderr; `harmless` is applied."""
-    click.echo(harmless(text), err=err, nl=nl)
+    """Print a line of a result on stdout, or on stderr; `escape_control` is applied."""
+    click.echo(escape_control(text), err=err, nl=nl)
 
 
 def write_json(values: Any) -> None:
@@ -96,7 +85,7 @@ def write_json(values: Any) -> None:
 def as_json(values: Any, indent: int | None = None) -> str:
     """Return values as JSON text with all control characters escaped, DEL and C1 included."""
     text = json.dumps(values, indent=indent, ensure_ascii=False)
-    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def show_warning(
@@ -104,7 +93,10 @@ def show_warning(
     file: TextIO | None = None, line: str | None = None,
 ) -> None:  # fmt: skip
     """Print a Python warning on stderr; replaces `warnings.showwarning`."""
-    say(warnings.formatwarning(message, category, filename, lineno, line).rstrip("\n"))
+    if issubclass(category, FlowpipeWarning):
+        say(f"warning: {message}", "yellow")
+    else:
+        say(warnings.formatwarning(message, category, filename, lineno, line).rstrip("\n"))
 
 
 @contextmanager
@@ -145,7 +137,7 @@ def print_table(rows: Iterable[tuple[str, ...]], header: tuple[str, ...] = ()) -
     """Print rows of plain text as a table on stdout, without trailing spaces."""
     table = Table(*header, show_header=bool(header), box=None, padding=(0, 2, 0, 0))
     for row in rows:
-        table.add_row(*(Text(harmless(cell)) for cell in row))
+        table.add_row(*(Text(escape_control(cell)) for cell in row))
     console = _console(sys.stdout.isatty())
     with console.capture() as lines:
         console.print(table)

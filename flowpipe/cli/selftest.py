@@ -14,11 +14,11 @@ import click
 from flowpipe.cli import EXIT_DONE, EXIT_SOME_FAILED
 from flowpipe.cli.choices import Choice
 from flowpipe.cli.screen import say, write_json
-from flowpipe.cli.sizes import width_and_height
 from flowpipe.diagnose.selftest import CHECKS, SIZE, checks
 from flowpipe.errors import UsageError
 from flowpipe.ops import DEVICES, get_ops
 from flowpipe.ops.cuda.devices import gpus
+from flowpipe.sizes import width_and_height
 from flowpipe.words import count_noun, unknown_name
 
 VERDICTS = {True: "ok     ", False: "FAILED ", None: "not run"}

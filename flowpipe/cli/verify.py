@@ -6,13 +6,15 @@ from pathlib import Path
 
 import click
 
-from flowpipe.cli import EXIT_DONE, EXIT_SOME_FAILED, devices
+from flowpipe.cli import EXIT_DONE, EXIT_SOME_FAILED
 from flowpipe.cli.choices import Choice
-from flowpipe.cli.dataset_options import load_dataset
-from flowpipe.cli.options import MAX_DAMAGE_OPTION, ON_ERROR, stored_request
-from flowpipe.cli.screen import print_table, say, stderr, write_json, write_line
+from flowpipe.cli.extraction_progress import ExtractionDisplay
+from flowpipe.cli.options import MAX_DAMAGE_OPTION, stored_request
+from flowpipe.cli.screen import counting, print_table, say, write_json, write_line
 from flowpipe.cli.store_options import STORE_ARGUMENT
-from flowpipe.run import Quarantine, RunOptions, policy_shown, repair
+from flowpipe.datasets.source import load_dataset
+from flowpipe.run import ExtractJob, Quarantine, RunOptions, devices, policy_shown, repair
+from flowpipe.run.options import ON_ERROR
 from flowpipe.store import Report, layout, verify_store
 from flowpipe.words import count_noun
 
@@ -59,7 +61,9 @@ def verify(
         on_error=on_error or policy_shown(store), max_damaged=max_damaged,
     )  # fmt: skip
     damaged = sorted({p.shard for p in report.problems if layout.SHARD_NAME.fullmatch(p.shard)})
-    summary = repair(damaged, load_dataset(source), source, recipe, options, stderr())
+    job = ExtractJob(load_dataset(source, counting), source, recipe, options)
+    with ExtractionDisplay() as display:
+        summary = repair(damaged, job, display)
     made = count_noun(summary.counts["done"], "video")
     say(f"repaired: {made} extracted again, {summary.failed} failed; checking")
     report = check(store, decode, workers)

@@ -2,15 +2,20 @@
 
 from flowpipe.run.extraction import plan_run, run
 from flowpipe.run.interrupt import signals_interrupt_once
+from flowpipe.run.job import ExtractJob
 from flowpipe.run.ledger import Quarantine, policy_shown
-from flowpipe.run.options import InterruptedRunError, RunOptions, Summary
-from flowpipe.run.plan import ABSENT, Plan
+from flowpipe.run.missing import AbsentVideosError, MissingVideos
+from flowpipe.run.options import RunOptions
+from flowpipe.run.plan import Plan
+from flowpipe.run.progress import Listener, Progress
 from flowpipe.run.repair import repair
 from flowpipe.run.resources import cores_only_s
+from flowpipe.run.summary import InterruptedRunError, Summary
 from flowpipe.run.worker_count import usable_cores
 
 __all__ = [
-    "ABSENT", "InterruptedRunError", "Plan", "Quarantine", "RunOptions", "Summary", "cores_only_s",
+    "AbsentVideosError", "ExtractJob", "InterruptedRunError", "Listener", "MissingVideos", "Plan",
+    "Progress", "Quarantine", "RunOptions", "Summary", "cores_only_s",
     "plan_run",
     "policy_shown", "repair", "run", "signals_interrupt_once", "usable_cores",
 ]  # fmt: skip

@@ -17,8 +17,11 @@ from pathlib import Path
 from flowpipe import strict
 from flowpipe.atomic import draft_of, translate_full_disk
 from flowpipe.errors import FormatError, UnwritableError, UsageError
+from flowpipe.logs import get_logger
 from flowpipe.owner import owner_is_gone
 from flowpipe.run.heartbeat import heartbeat_folder
+
+log = get_logger(__name__)
 
 CLAIM_FILE = "run.json"
 HEARTBEAT_S = 10.0
@@ -70,7 +73,7 @@ def claim_store(
     store: Path,
     part: tuple[int, int] = (1, 1),
     *,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = log.warning,
     silence_s: float = SILENCE_S,
     beat_s: float = HEARTBEAT_S,
 ) -> Iterator[Path]:

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import platform
 import queue
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
@@ -21,11 +24,16 @@ import dask
 from distributed import Client, Future, KilledWorker, LocalCluster, Status, Worker, WorkerPlugin
 
 from flowpipe.errors import BackendError, UsageError
+from flowpipe.logs import get_logger
 from flowpipe.run.cluster_settings import SETTINGS, find_scheduler
+from flowpipe.run.log_forwarding import forward_logs
 from flowpipe.run.options import STALL_S
 from flowpipe.run.private_cluster import gpu_ids, private_cluster
 from flowpipe.run.stopping import ask_to_stop, catch_sigterm, is_working
 from flowpipe.scratch import scratch_folder
+from flowpipe.words import count_noun
+
+log = get_logger(__name__)
 
 FROZEN_S = 20.0
 """Time without a heartbeat, beyond the stall limit, after which a local worker is replaced, s."""
@@ -66,7 +74,7 @@ class Pool:
 
     def __init__(self, client: Client, cluster: LocalCluster | None = None) -> None:
         self._client, self._cluster = client, cluster
-        client.register_plugin(PublishBeforeEnd(), name="flowpipe")
+        client.register_plugin(PublishBeforeEnd(), name=_PLUGIN)
         self._finished: queue.Queue[Future] = queue.Queue()
         self._arguments: dict[Any, tuple[Future, Any]] = {}
 
@@ -88,6 +96,11 @@ class Pool:
         future = self._client.submit(function, argument, pure=False, retries=0)
         self._arguments[future.key] = future, argument
         future.add_done_callback(self._finished.put)
+
+    def cancel(self) -> None:
+        """Cancel the tasks that have not returned."""
+        self._client.cancel([future for future, _ in self._arguments.values()])
+        self._arguments.clear()
 
     def next_finished(self, timeout_s: float) -> tuple[Any, Any, BaseException | None] | None:
         """Wait for a task to end.
@@ -131,6 +144,7 @@ class Pool:
         return argument, result, error
 
 
+_PLUGIN = "flowpipe"
 _ENDED = (Status.closing, Status.closed, Status.failed)  # nanny states that restart no worker
 _WORKERS_GONE = (
     "the worker processes have died and cannot be restarted: out of memory, or the folder for "
@@ -186,7 +200,9 @@ def local_pool(workers: int, gpus: int = 0, stall_s: float = STALL_S) -> Iterato
         with _defer_signals() as came:
             cluster = stack.enter_context(_start(workers, ids, str(scratch), came))
             client = stack.enter_context(Client(cluster))
-        yield Pool(client, cluster)
+        log.info("started %s on this machine", count_noun(workers, "worker"))
+        with forward_logs(client):
+            yield Pool(client, cluster)
 
 
 def _start(workers: int, gpus: tuple[str, ...], scratch: str, came: Sequence[int]) -> LocalCluster:
@@ -219,13 +235,14 @@ def _defer_signals() -> Iterator[list[int]]:
         Signals that have come so far.
     """
     came: list[int] = []
-    signals = (signal.SIGINT, signal.SIGTERM)
+    main = threading.current_thread() is threading.main_thread()
+    signals = (signal.SIGINT, signal.SIGTERM) if main else ()  # others get none
     before = {number: signal.getsignal(number) for number in signals}
     for number in signals:
         if before[number] != signal.SIG_IGN:
             signal.signal(number, lambda number, _: came.append(number))
     resource_tracker.ensure_running()  # its start would unblock SIGINT in the cluster's thread
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield came
     except Exception:
@@ -233,7 +250,7 @@ def _defer_signals() -> Iterator[list[int]]:
             raise KeyboardInterrupt from None
         raise
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for number in signals:
             signal.signal(number, before[number])
     if came:
@@ -241,13 +258,14 @@ def _defer_signals() -> Iterator[list[int]]:
 
 
 @contextmanager
-def remote_pool(scheduler: str) -> Iterator[Pool]:
+def remote_pool(scheduler: str | Client) -> Iterator[Pool]:
     """Connect to the workers of a running scheduler; they must see the store and the videos.
 
     Parameters
     ----------
-    scheduler : str
-        Address of the scheduler, or the file that ``dask scheduler --scheduler-file`` writes.
+    scheduler : str or distributed.Client
+        Address of the scheduler, the file that ``dask scheduler --scheduler-file`` writes, or a
+        client, which stays open.
 
     Raises
     ------
@@ -256,23 +274,45 @@ def remote_pool(scheduler: str) -> Iterator[Pool]:
         unreadable, no worker joins within a minute, or workers have several threads.
     """
     with dask.config.set(deepcopy(SETTINGS)), _quiet():
+        if isinstance(scheduler, Client):
+            with forward_logs(scheduler):
+                pool = _pool_of(scheduler)
+                try:
+                    yield pool
+                finally:
+                    pool.cancel()
+            return
         address, security = find_scheduler(scheduler)
         try:
             client = Client(address, timeout="10s", security=security)
         except (OSError, TimeoutError, ValueError) as error:
             raise UsageError(f"no Dask scheduler answers at {address}: {error}") from error
-        with client:
-            try:
-                client.wait_for_workers(1, timeout=60)
-            except TimeoutError as error:
-                raise UsageError(f"the scheduler at {address} has no workers") from error
-            if max(client.nthreads().values()) > 1:
-                # A death would also end the other threads' tasks, and blame their videos.
-                raise UsageError(
-                    f"the workers at {address} have several threads; start one of a single thread "
-                    f"per core: dask worker {address} --nworkers auto --nthreads 1"
-                )
-            yield Pool(client)
+        with client, forward_logs(client):
+            yield _pool_of(client)
+
+
+def _pool_of(client: Client) -> Pool:
+    """Wait for the workers of a client and see that each has one thread."""
+    address = client.scheduler.address
+    try:
+        client.wait_for_workers(1, timeout=60)
+    except TimeoutError as error:
+        raise UsageError(f"the scheduler at {address} has no workers") from error
+    if (platform.node(), os.getpid()) in client.run(
+        lambda: (platform.node(), os.getpid())
+    ).values():
+        raise UsageError(
+            f"the workers at {address} are threads of this process, which the watchdog would kill "
+            "with a stalled video; start processes: LocalCluster(processes=True)"
+        )
+    if max(client.nthreads().values()) > 1:
+        # A death would also end the other threads' tasks, and blame their videos.
+        raise UsageError(
+            f"the workers at {address} have several threads; start one of a single thread "
+            f"per core: dask worker {address} --nworkers auto --nthreads 1"
+        )
+    log.info("using %s of %s", count_noun(len(client.nthreads()), "worker"), address)
+    return Pool(client)
 
 
 @contextmanager

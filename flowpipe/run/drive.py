@@ -21,6 +21,7 @@ from pathlib import Path
 
 from flowpipe.atomic import FREE_SOME
 from flowpipe.errors import RETRIED, BackendError, DeviceLostError, DiskFullError
+from flowpipe.logs import get_logger
 from flowpipe.run.cluster import Pool, WorkerLostError
 from flowpipe.run.heartbeat import STOP
 from flowpipe.run.plan import ShardPlan, select_spans
@@ -29,6 +30,8 @@ from flowpipe.store import free_bytes
 from flowpipe.store.layout import SHARDS_FOLDER
 from flowpipe.types import Outcome, Span
 from flowpipe.words import byte_size
+
+log = get_logger(__name__)
 
 DEATHS_ALLOWED = 2
 """Worker deaths on one video, in its shard and then alone, after which it is quarantined."""
@@ -118,6 +121,7 @@ class Driver:
         """Ask the workers to publish finished videos. Return whether their time is over."""
         self._waiting.clear()
         if self._stop_by == math.inf:
+            log.info("stopping; workers have %.0f s to publish finished videos", GRACE_S)
             self._stop_by = time.monotonic() + GRACE_S
             (Path(self._job.heartbeat_folder) / STOP).touch()
         return time.monotonic() > self._stop_by
@@ -131,6 +135,7 @@ class Driver:
 
     def _after_death(self, job: ShardJob) -> Iterator[Outcome]:
         settled = self._take_notes(job)
+        log.info("the worker of %s has died", job.shard.name)
         yield from settled
         keys = {(o.video_id, o.part, o.parts) for o in settled}
         heartbeat = job.heartbeat

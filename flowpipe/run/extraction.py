@@ -9,15 +9,10 @@ from collections import Counter
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
-from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
-
-from rich.console import Console
 
 from flowpipe import params
-from flowpipe.datasets import Dataset
 from flowpipe.errors import (
     DeviceLostError,
     DiskFullError,
@@ -25,12 +20,12 @@ from flowpipe.errors import (
     RemoteError,
     UnwritableError,
 )
-from flowpipe.extraction.recipe import ExtractRecipe
+from flowpipe.logs import OUTCOMES, get_logger
 from flowpipe.remote import file_facts
 from flowpipe.run.claims import claim_store
 from flowpipe.run.interrupt import Interruption, signals_interrupt_once
+from flowpipe.run.job import ExtractJob
 from flowpipe.run.ledger import Ledger, Quarantine
-from flowpipe.run.options import InterruptedRunError, RunOptions, Summary
 from flowpipe.run.plan import (
     ABSENT,
     Plan,
@@ -43,30 +38,28 @@ from flowpipe.run.plan import (
     part_of,
     select_spans,
 )
-from flowpipe.run.progress import RunProgress
+from flowpipe.run.progress import Listener, RunProgress
 from flowpipe.run.reconcile import StoreChanges, StoreComparison, apply, reconcile
 from flowpipe.run.resources import choose_nothing, choose_rates
 from flowpipe.run.sample import probe_sample
 from flowpipe.run.seams import find_mismatched_ids
+from flowpipe.run.summary import InterruptedRunError, Summary
 from flowpipe.run.supersede import supersede
 from flowpipe.run.worker import ShardJob
 from flowpipe.store import adopt, create_store, free_bytes, open_store, sweep
 from flowpipe.types import Outcome, Span
-from flowpipe.words import byte_size
+from flowpipe.words import byte_size, count_noun
+
+log = get_logger(__name__)
+outcome_log = get_logger(OUTCOMES)
 
 
-def plan_run(
-    dataset: Dataset,
-    recipe: ExtractRecipe,
-    options: RunOptions,
-    lost: Mapping[str, str] | None = None,
-) -> Plan:
+def plan_run(job: ExtractJob, lost: Mapping[str, str] | None = None) -> Plan:
     """Return what a run would do. Reads the store if there is one; writes nothing.
 
     Parameters
     ----------
-    dataset, recipe, options
-        See `run`.
+    job : ExtractJob
     lost : mapping of str to str, optional
         Last known paths, by id, of videos to extract again, see `flowpipe.run.identity.identify`.
         Default: the videos of shards that are gone.
@@ -82,6 +75,7 @@ def plan_run(
     BackendError
         If the device is not usable.
     """
+    dataset, recipe, options = job.dataset, job.recipe, job.options
     seen = list_published(options.store)
     split_s = 0.0 if recipe.needs_whole_video else options.split_s
     compared = StoreComparison(list(dataset.records), 0, StoreChanges())
@@ -112,8 +106,12 @@ def plan_run(
         spans, unusable, sample, choice.rates, workers=choice.workers, cores=choice.cores,
         done=done, quarantined=quarantined,
     )  # fmt: skip
+    log.debug(
+        "planned %s: %s, %.3f ms of a core and %s a frame",
+        options.store, sample, 1e3 * plan.rates.frame_s, byte_size(plan.rates.frame_bytes),
+    )  # fmt: skip
     return replace(
-        plan, done=plan.done + compared.kept, device=choice.device, gpus=choice.gpus,
+        plan, job=job, done=plan.done + compared.kept, device=choice.device, gpus=choice.gpus,
         device_reason=choice.words, changes=changes, seen=seen, sample=sample,
         cores_alone=choice.cores_alone,
     )  # fmt: skip
@@ -124,30 +122,15 @@ def list_published(store: Path) -> frozenset[str]:
     return frozenset(path.name for path in (store / "shards").glob("shard-*.h5"))
 
 
-def run(
-    plan: Plan,
-    dataset: Dataset,
-    source: dict[str, Any],
-    recipe: ExtractRecipe,
-    options: RunOptions,
-    console: Console,
-    *,
-    quiet: bool = False,
-    failures: bool = True,
-) -> Summary:
+def run(plan: Plan, listener: Listener | None = None) -> Summary:
     """Extract the videos of a plan into a store.
 
     Parameters
     ----------
     plan : Plan
-        Result of `plan_run` with the same arguments.
-    source : dict
-        Options that named the data set on the command line; kept in the store, so that a repair
-        can list the videos again.
-    quiet : bool
-        True to print no progress.
-    failures : bool
-        False to print no failures, for callers that raise them as errors.
+        Result of `plan_run`.
+    listener : callable, optional
+        Function that is called with a `Progress` whenever the state of the run changes.
 
     Returns
     -------
@@ -167,36 +150,26 @@ def run(
         On Ctrl-C and SIGTERM, after workers had `drive.GRACE_S` to publish finished videos. The
         same command resumes the run.
     """
+    options = plan.planned_job.options
     with (
         signals_interrupt_once() as interruption,  # before the run makes its first file
-        claim_store(
-            options.store, options.part, say=partial(console.print, highlight=False)
-        ) as folder,
+        claim_store(options.store, options.part) as folder,
     ):
         if list_published(options.store) != plan.seen:  # another run has published since planning
             without_absent = all(o.reason != ABSENT for o in plan.unusable)
-            plan = plan_run(dataset, recipe, options)
+            plan = plan_run(plan.planned_job)
             plan = plan.without_absent() if without_absent else plan
-        progress = RunProgress(plan, console, quiet=quiet, failures=failures)
-        return run_plan(plan, dataset, source, recipe, options, progress, folder, interruption)
+        return run_plan(plan, RunProgress(plan, listener), folder, interruption)
 
 
 def run_plan(
-    plan: Plan,
-    dataset: Dataset,
-    source: dict[str, Any],
-    recipe: ExtractRecipe,
-    options: RunOptions,
-    progress: RunProgress,
-    folder: Path,
-    interruption: Interruption,
+    plan: Plan, progress: RunProgress, folder: Path, interruption: Interruption
 ) -> Summary:
     """Extract the videos of a plan into a store that this process has claimed.
 
     Parameters
     ----------
-    plan, dataset, source, recipe, options
-        See `run`.
+    plan : Plan
     progress : RunProgress
     folder : Path
         Folder of this run, from `flowpipe.run.claims.claim_store`.
@@ -207,51 +180,57 @@ def run_plan(
     -------
     Summary
     """
-    sweep(options.store)  # files of killed runs take disk space
-    check_space(plan, options.store)
-    _create(dataset, source, recipe, options.store)
-    opened = open_store(options.store, skip_broken=True)
+    job, store = plan.planned_job, plan.planned_job.options.store
+    sweep(store)  # files of killed runs take disk space
+    check_space(plan, store)
+    log.info(
+        "extracting %s in %s into %s on %s", count_noun(plan.videos, "video"),
+        count_noun(len(plan.shards), "shard"), store, plan.device,
+    )  # fmt: skip
+    _create(job)
+    opened = open_store(store, skip_broken=True)
     before = {(facts.name, facts.seal) for facts in opened.catalogue.shards}
-    apply(plan.changes, opened, source)
-    adopt(options.store)
+    apply(plan.changes, opened, job.source)
+    adopt(store)
     before_run = Counter({"already done": plan.done, "quarantined": plan.quarantined})
-    summary = Summary(counts=before_run, parts=plan.split)
-    ledger = Ledger(options.store)
+    summary = Summary(counts=before_run, parts=plan.split, store=store)
+    ledger = Ledger(store)
     summary.ledger = ledger.path
     try:
-        _record_outcomes(plan, recipe, options, ledger, summary, progress, folder, interruption)
-        for line in _supersede(plan, before, options.store):
-            progress.say(line)
+        _record_outcomes(plan, ledger, summary, progress, folder=folder, interruption=interruption)
+        _supersede(plan, before, store)
     except KeyboardInterrupt:
         raise InterruptedRunError(summary) from None
     finally:
         ledger.close()
-        sweep(options.store)
+        sweep(store)
     return summary
 
 
-def _supersede(plan: Plan, before: Collection[tuple[str, str]], store: Path) -> list[str]:
-    """Remove older extractions of videos that were extracted again. Return lines to print."""
+def _supersede(plan: Plan, before: Collection[tuple[str, str]], store: Path) -> None:
+    """Remove older extractions of videos that were extracted again."""
     changes = plan.changes
     if not changes.extracted_again and not changes.stale:
-        return []
+        return
     sources = dict(changes.stale)
     for video_id, path in changes.replaced.items():
         with suppress(OSError, RemoteError):
             sources[video_id] = file_facts(path)
-    return supersede(store, sources, changes.retried | changes.torn, before)
+    for line in supersede(store, sources, changes.retried | changes.torn, before):
+        log.warning("%s", line)
 
 
-def _create(dataset: Dataset, source: dict[str, Any], recipe: ExtractRecipe, store: Path) -> None:
+def _create(job: ExtractJob) -> None:
     """Make the store, or check that an existing one accepts this recipe."""
+    store = job.options.store
     try:
         create_store(
             store,
-            recipe=params.canonical(recipe),
-            recipe_digest=params.digest(recipe),
-            dataset=source,
+            recipe=params.canonical(job.recipe),
+            recipe_digest=params.digest(job.recipe),
+            dataset=job.source,
             # Class names of an existing store were compared when the run was planned.
-            class_names=() if (store / "store.json").exists() else dataset.class_names,
+            class_names=() if (store / "store.json").exists() else job.dataset.class_names,
         )
     except OSError as error:
         raise UnwritableError(f"{store} cannot be made: {error}") from error
@@ -259,11 +238,10 @@ def _create(dataset: Dataset, source: dict[str, Any], recipe: ExtractRecipe, sto
 
 def _record_outcomes(
     plan: Plan,
-    recipe: ExtractRecipe,
-    options: RunOptions,
     ledger: Ledger,
     summary: Summary,
     progress: RunProgress,
+    *,
     folder: Path,
     interruption: Interruption,
 ) -> None:
@@ -271,12 +249,10 @@ def _record_outcomes(
 
     A GPU failure says nothing about the video, which is not quarantined.
     """
+    options = plan.planned_job.options
     quarantine = Quarantine(options.store)
-    with (
-        progress,
-        # Closed in every case: the workers must have ended before their files are swept.
-        closing(_work(plan, recipe, options, progress, folder, interruption)) as work,
-    ):
+    # Closed in every case: the workers must have ended before their files are swept.
+    with closing(_work(plan, progress, folder, interruption)) as work:
         for outcome in chain(plan.unusable, work):
             ledger.write(outcome)
             summary.add(outcome)
@@ -287,15 +263,23 @@ def _record_outcomes(
             elif outcome.reason != DeviceLostError.default_reason:
                 quarantine.add(outcome, options.policy)
             progress.outcome(outcome)
+            _log_outcome(outcome)
+
+
+def _log_outcome(outcome: Outcome) -> None:
+    if outcome.status != "done" or outcome.reason:
+        outcome_log.warning("%s", outcome)
+    else:
+        part = f" part {outcome.part + 1} of {outcome.parts}" if outcome.parts > 1 else ""
+        outcome_log.info(
+            "[done] %s%s: %s in %.1f s by %s",
+            outcome.video_id, part, count_noun(outcome.frames, "frame"),
+            outcome.seconds.get("wall", 0.0), outcome.worker,
+        )  # fmt: skip
 
 
 def _work(
-    plan: Plan,
-    recipe: ExtractRecipe,
-    options: RunOptions,
-    progress: RunProgress,
-    folder: Path,
-    interruption: Interruption,
+    plan: Plan, progress: RunProgress, folder: Path, interruption: Interruption
 ) -> Generator[Outcome, None, None]:
     """Yield outcomes of a plan's shards as workers finish them."""
     if not plan.shards:
@@ -303,6 +287,7 @@ def _work(
     from flowpipe.run.cluster import local_pool, remote_pool  # Dask takes half a second to load
     from flowpipe.run.drive import Driver
 
+    options = plan.planned_job.options
     pool_of = (
         remote_pool(options.scheduler)
         if options.scheduler
@@ -314,7 +299,7 @@ def _work(
             store=str(store),
             heartbeat_folder=str(folder.resolve()),
             shard=plan.shards[0],
-            recipe=recipe,
+            recipe=plan.planned_job.recipe,
             device=plan.device,
             on_error=options.on_error,
             stall_s=options.stall_s,

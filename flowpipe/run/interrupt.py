@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -14,8 +15,9 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Interruption:
     """State of signal handling in a run; made by `signals_interrupt_once`."""
 
-    def __init__(self) -> None:
+    def __init__(self, notice: str = "") -> None:
         self.came = False
+        self._notice = notice
         self._deferred = False
 
     @contextmanager
@@ -38,23 +40,35 @@ class Interruption:
             signal.signal(each, signal.SIG_DFL)
         with suppress(OSError):
             # Bypasses rich and sys.stderr, which the signal may have interrupted.
-            os.write(2, b"stopping; finished videos are kept. Press Ctrl-C again to kill\n")
+            os.write(2, self._notice.encode())
         if not self._deferred:
             raise KeyboardInterrupt
 
 
 @contextmanager
-def signals_interrupt_once() -> Iterator[Interruption]:
+def signals_interrupt_once(notice: str = "") -> Iterator[Interruption]:
     """Make SIGTERM end the block as Ctrl-C does, so that batch systems stop a run cleanly.
 
     The first signal raises KeyboardInterrupt, or only sets `came` inside `Interruption.defer`. A
-    second one kills the process at once.
+    second one kills the process at once. Signals do not come to other threads than the main one.
+
+    Parameters
+    ----------
+    notice : str
+        Text that is written to stderr on the first signal. A block without one inside this block
+        writes it too.
 
     Yields
     ------
     Interruption
     """
-    interruption = Interruption()
+    outer = getattr(signal.getsignal(signal.SIGINT), "__self__", None)
+    if not notice and isinstance(outer, Interruption):
+        notice = outer._notice
+    interruption = Interruption(notice)
+    if threading.current_thread() is not threading.main_thread():  # signals do not come here
+        yield interruption
+        return
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     for number in _SIGNALS:
         if before[number] != signal.SIG_IGN:  # ignored in a background job of a shell

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from flowpipe.errors import RemoteError, UsageError, read_reason
 from flowpipe.remote import file_facts, stat_urls
+from flowpipe.run.job import ExtractJob
 from flowpipe.run.reconcile import StoreChanges
 from flowpipe.run.sample import HeaderSample
 from flowpipe.types import Outcome, Span, VideoRecord
@@ -126,6 +127,15 @@ class Plan:
     """Costs of a frame on the cores alone, if ``--device auto`` measured them."""
     disk_bytes_per_s: float = 0.0
     """Writing speed of the store's disk, bytes per second; 0 if not measured."""
+    job: ExtractJob | None = None
+    """Job that was planned; None for a plan of `make_plan` alone, which cannot run."""
+
+    @property
+    def planned_job(self) -> ExtractJob:
+        """The job; raises ValueError if there is none."""
+        if self.job is None:
+            raise ValueError("this plan has no job; make one with flowpipe.plan")
+        return self.job
 
     @property
     def spans(self) -> int:

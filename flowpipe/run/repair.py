@@ -6,27 +6,19 @@ import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-from rich.console import Console
-
-from flowpipe.datasets import Dataset
 from flowpipe.errors import FormatError, is_storage_failure
-from flowpipe.extraction.recipe import ExtractRecipe
+from flowpipe.logs import get_logger
 from flowpipe.run.claims import claim_store
-from flowpipe.run.extraction import (
-    RunOptions,
-    Summary,
-    plan_run,
-    run_plan,
-)
+from flowpipe.run.extraction import plan_run, run_plan
 from flowpipe.run.identity import identify, last_index, paths_of
 from flowpipe.run.interrupt import Interruption, signals_interrupt_once
+from flowpipe.run.job import ExtractJob
 from flowpipe.run.ledger import Quarantine, outcomes_of
 from flowpipe.run.plan import SpanKey, shard_name
-from flowpipe.run.progress import RunProgress
+from flowpipe.run.progress import Listener, RunProgress
+from flowpipe.run.summary import Summary
 from flowpipe.store import (
     forget_lost,
     layout,
@@ -40,26 +32,22 @@ from flowpipe.store.salvage import writer_like
 from flowpipe.store.shard import read_shard
 from flowpipe.words import count_noun
 
+log = get_logger(__name__)
+
 DAMAGED_FOLDER = "damaged"
 
 
-def repair(
-    damaged: Iterable[str],
-    dataset: Dataset,
-    source: dict[str, Any],
-    recipe: ExtractRecipe,
-    options: RunOptions,
-    console: Console,
-) -> Summary:
+def repair(damaged: Iterable[str], job: ExtractJob, listener: Listener | None = None) -> Summary:
     """Replace the damaged shards of a store: keep their good videos and extract the others again.
 
     Parameters
     ----------
     damaged : iterable of str
         File names of the shards that failed verification. Missing shards need not be named.
-    dataset, source, recipe, options
-        Arguments with which the store was made, see `run`.
-    console : rich.console.Console
+    job : ExtractJob
+        Job with which the store was made.
+    listener : callable, optional
+        Function that is called with a `Progress` whenever the state of the run changes.
 
     Returns
     -------
@@ -79,22 +67,19 @@ def repair(
     """
     with (
         signals_interrupt_once() as interruption,
-        claim_store(options.store, say=partial(console.print, highlight=False)) as folder,
+        claim_store(job.options.store) as folder,
     ):
-        return _repair(damaged, dataset, source, recipe, options, console, folder, interruption)
+        return _repair(damaged, job, listener, folder, interruption)
 
 
 def _repair(
     damaged: Iterable[str],
-    dataset: Dataset,
-    source: dict[str, Any],
-    recipe: ExtractRecipe,
-    options: RunOptions,
-    console: Console,
+    job: ExtractJob,
+    listener: Listener | None,
     folder: Path,
     interruption: Interruption,
 ) -> Summary:
-    store = options.store
+    dataset, store = job.dataset, job.options.store
     aside = store / DAMAGED_FOLDER
     broken: set[str] = set()
     index = last_index(store)
@@ -111,9 +96,7 @@ def _repair(
             if is_storage_failure(error):
                 raise
             broken.update(_listed_in(store, path.stem))  # the shard's own tables are unusable
-        console.print(
-            f"{name}: {count_noun(len(kept), 'video')} kept", markup=False, highlight=False
-        )
+        log.warning("%s: %s kept", name, count_noun(len(kept), "video"))
         aside.mkdir(exist_ok=True)
         path.replace(aside / name)
     # A shard that was moved aside counts as lost until all its videos are in the store again.
@@ -130,13 +113,12 @@ def _repair(
     wanted = replace(
         dataset, records=[r for r in named if r.path and r.video_id in broken], absent=()
     )
-    options = replace(options, retry="all")
-    plan = plan_run(wanted, recipe, options, lost=lost_paths)
-    progress = RunProgress(plan, console)
-    summary = run_plan(plan, wanted, source, recipe, options, progress, folder, interruption)
+    job = replace(job, dataset=wanted, options=replace(job.options, retry="all"))
+    plan = plan_run(job, lost=lost_paths)
+    summary = run_plan(plan, RunProgress(plan, listener), folder, interruption)
     gone = broken - {record.video_id for record in wanted.records}
     if gone:
-        console.print(f"no longer in the data set: {', '.join(sorted(gone))}", markup=False)
+        log.warning("no longer in the data set: %s", ", ".join(sorted(gone)))
         summary.counts["failed"] += len(gone)
     if not summary.failed:
         shutil.rmtree(aside, ignore_errors=True)

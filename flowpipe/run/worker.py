@@ -30,6 +30,7 @@ from flowpipe.errors import (
     read_reason,
 )
 from flowpipe.extraction.stages import Extraction, ExtractRecipe
+from flowpipe.logs import get_logger
 from flowpipe.ops import Ops, cached_ops
 from flowpipe.remote import Cache, default_cache
 from flowpipe.run.heartbeat import WorkerHeartbeat
@@ -43,6 +44,8 @@ from flowpipe.store import ShardWriter
 from flowpipe.types import Outcome, Span
 from flowpipe.video import MAX_DAMAGED
 from flowpipe.words import count_noun
+
+log = get_logger(__name__)
 
 PAUSES_S = (1.0, 2.0, 4.0)
 """Pauses before a video is read again after a storage failure, seconds."""
@@ -205,6 +208,7 @@ class _Task:
         self.job.heartbeat.note(outcomes)
         with describe_failure(self.shard.path):
             self.shard.publish(name)
+        log.debug("published %s of %s", name, count_noun(len(self.shard.entries), "video"))
         return outcomes
 
     def extract(self, position: int, span: Span) -> Outcome:
@@ -221,6 +225,7 @@ class _Task:
 
     def _try(self, position: int, span: Span) -> Outcome:
         began, bytes_before = time.monotonic(), self.shard.bytes_written
+        log.debug("begin %s (%s)", span.record.video_id, span.record.path)
         outcome = Outcome(
             span.record.video_id, "failed", path=span.record.path, part=span.part, parts=span.parts,
             backend=self._backend, worker=f"{platform.node()}:{os.getpid()}",

@@ -14,9 +14,9 @@ from command import FAST, Run, images, run_python
 from emulated import cupy_from
 from fake_cupy import A100, write_cupy
 
-from flowpipe.cli import devices
-from flowpipe.cli.devices import choose
 from flowpipe.experimental import describe_experimental
+from flowpipe.run import devices
+from flowpipe.run.devices import choose
 
 
 @pytest.fixture

@@ -8,7 +8,9 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from flowpipe.run import Summary, progress
+from flowpipe.cli import extraction_progress, screen
+from flowpipe.cli.extraction_progress import ExtractionDisplay
+from flowpipe.run import Summary
 from flowpipe.run.plan import Plan, Rates, ShardPlan
 from flowpipe.run.progress import RunProgress
 from flowpipe.types import Outcome, Span, VideoRecord
@@ -17,7 +19,7 @@ from flowpipe.words import duration
 
 @pytest.fixture(autouse=True)
 def every_update(monkeypatch):
-    monkeypatch.setattr(progress, "LOG_EVERY_S", -1.0)
+    monkeypatch.setattr(extraction_progress, "LOG_EVERY_S", -1.0)
 
 
 def plan_of(*parts: int) -> Plan:
@@ -40,14 +42,24 @@ def plan_of(*parts: int) -> Plan:
     )
 
 
+@pytest.fixture
+def console(monkeypatch: pytest.MonkeyPatch) -> Console:
+    """The console that commands print on."""
+    console = Console(file=StringIO(), width=200)
+    for module in (screen, extraction_progress):
+        monkeypatch.setattr(module, "stderr", lambda: console)
+    return console
+
+
 def last(console: Console) -> str:
     return console.file.getvalue().splitlines()[-1]
 
 
-def test_videos_are_counted_and_move_while_shards_are_in_work():
-    plan, console = plan_of(1, 3, 1), Console(file=StringIO(), width=200)
+def test_videos_are_counted_and_move_while_shards_are_in_work(console: Console):
+    plan = plan_of(1, 3, 1)
     spans = plan.shards[0].spans
-    with RunProgress(plan, console) as shown:
+    with ExtractionDisplay() as display:
+        shown = RunProgress(plan, display)
         shown.underway(5, ())
         assert "0/3 videos" in last(console)
         shown.underway(10, spans[:1])
@@ -66,13 +78,14 @@ def test_videos_are_counted_and_move_while_shards_are_in_work():
         assert "3/3 videos" in last(console) and "1 failed" in last(console)
 
 
-def test_a_video_counts_when_its_last_part_is_done():
+def test_a_video_counts_when_its_last_part_is_done(console: Console):
     whole = plan_of(3, 1)
     shard = replace(whole.shards[0], spans=whole.shards[0].spans[1:])  # one of three was there
-    plan, console = replace(whole, shards=(shard,)), Console(file=StringIO(), width=200)
+    plan = replace(whole, shards=(shard,))
     assert (plan.spans, plan.videos, dict(plan.split)) == (3, 2, {"v0": 2})
     summary = Summary(parts=plan.split)
-    with RunProgress(plan, console) as shown:
+    with ExtractionDisplay() as display:
+        shown = RunProgress(plan, display)
         for part, videos in ((1, 0), (2, 1)):
             outcome = Outcome("v0", "done", path="", part=part, parts=3)
             shown.outcome(outcome)
@@ -81,9 +94,10 @@ def test_a_video_counts_when_its_last_part_is_done():
             assert summary.counts["done"] == videos
 
 
-def test_quiet_prints_failures_alone():
-    plan, console = plan_of(1, 1), Console(file=StringIO(), width=200)
-    with RunProgress(plan, console, quiet=True) as shown:
+def test_quiet_prints_failures_alone(console: Console):
+    plan = plan_of(1, 1)
+    with ExtractionDisplay(quiet=True) as display:
+        shown = RunProgress(plan, display)
         shown.underway(5, plan.shards[0].spans[:1])
         shown.outcome(Outcome("v0", "done"))
         shown.outcome(Outcome("v1", "failed", reason="corrupt", message="v1.mp4: broken"))

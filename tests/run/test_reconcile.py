@@ -18,16 +18,14 @@ import h5py
 import pytest
 from command import draw_noise_clip, images
 from distributed import LocalCluster
-from rich.console import Console
 from videofile import encode_video
 
 from flowpipe import open_store, params
-from flowpipe.cli.dataset_options import load_dataset
-from flowpipe.cli.missing import Missing
 from flowpipe.datasets import Dataset
+from flowpipe.datasets.source import load_dataset
 from flowpipe.errors import RecipeError
 from flowpipe.extraction.recipe import ExtractRecipe
-from flowpipe.run import Plan, RunOptions, Summary, plan_run, repair, run
+from flowpipe.run import ExtractJob, MissingVideos, Plan, RunOptions, Summary, plan_run, repair, run
 from flowpipe.run.cluster import remote_pool
 from flowpipe.run.stopping import is_stop_requested
 from flowpipe.run.supersede import supersede
@@ -101,22 +99,19 @@ class StoreOfVideos:
     def options(self, **options: Any) -> RunOptions:
         return RunOptions(self.store, scheduler=self.scheduler, **options)
 
+    def job(self, **options: Any) -> ExtractJob:
+        return ExtractJob(self.dataset(), self.source(), RECIPE, self.options(**options))
+
     def plan(self, **options: Any) -> Plan:
-        return plan_run(self.dataset(), RECIPE, self.options(**options))
+        return plan_run(self.job(**options))
 
     def extract(self, **options: Any) -> tuple[Plan, Summary]:
-        plan, dataset = self.plan(**options), self.dataset()
-        console = Console(quiet=True)
-        summary = run(
-            plan, dataset, self.source(), RECIPE, self.options(**options), console, quiet=True
-        )
-        return plan, summary
+        plan = self.plan(**options)
+        return plan, run(plan)
 
     def repair(self) -> Summary:
         damaged = {p.shard for p in verify_store(self.store).problems if p.shard.endswith(".h5")}
-        dataset = self.dataset()
-        console = Console(quiet=True)
-        return repair(damaged, dataset, self.source(), RECIPE, self.options(), console)
+        return repair(damaged, self.job())
 
     def hashes(self) -> dict[str, str]:
         """SHA-256 of the source by video id, as the store has it."""
@@ -308,7 +303,7 @@ def test_a_moved_file_keeps_its_id(now: str, place: StoreOfVideos) -> None:
     path.rename(place.videos / now)
     plan, _ = place.extract()
     assert (plan.spans, plan.done, plan.unusable) == (0, 2, ())
-    assert Missing.of(place.dataset(), plan).absent == ()
+    assert MissingVideos.from_plan(plan).absent == ()
     place.has({"a.mp4": 0, "b.mp4": 1})
     assert open_store(place.store).videos["a.mp4"].record.path == str(place.videos / now)
     assert place.plan().changes.lines() == []
@@ -348,7 +343,7 @@ def test_a_source_that_is_gone_stays_stored_and_is_no_missing_video(place: Store
     assert [line for line in plan.changes.lines() if "no source" in line] == [
         "1 done before have no source that can be reached; they stay"
     ]
-    assert Missing.of(place.dataset(), plan).absent == ()
+    assert MissingVideos.from_plan(plan).absent == ()
     assert open_store(place.store).videos["a.mp4"].labels == (1,)
     place.has({"a.mp4": 0, "b.mp4": 1})
 

@@ -1,4 +1,4 @@
-"""A data set, a plan and a quarantine -> the list of videos that are missing or unusable."""
+"""Plan + quarantine -> the videos that are missing or unusable, and ``STORE/missing.txt``."""
 
 from __future__ import annotations
 
@@ -8,27 +8,25 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from flowpipe.atomic import write_atomic
-from flowpipe.cli.screen import harmless, say
-from flowpipe.datasets import Dataset
 from flowpipe.datasets.dataset import SkippedFiles
-from flowpipe.errors import REASONS, UnwritableError
-from flowpipe.run import ABSENT, Plan
+from flowpipe.errors import REASONS, UnwritableError, UsageError
+from flowpipe.run.plan import ABSENT, Plan
 from flowpipe.types import Outcome
-from flowpipe.words import count_noun, list_some
+from flowpipe.words import count_noun, escape_control, list_some
 
 FILE_NAME = "missing.txt"
 _SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Missing:
+class MissingVideos:
     """Videos of a data set that are missing, unlisted or unreadable."""
 
-    absent: tuple[str, ...]
-    """Ids of listed videos without a file."""
-    unlisted: tuple[str, ...]
+    absent: tuple[str, ...] = ()
+    """Ids of listed videos that have no file and are not in the store, sorted."""
+    unlisted: tuple[str, ...] = ()
     """Paths of videos that no list names; they are not extracted."""
-    unreadable: tuple[Outcome, ...]
+    unreadable: tuple[Outcome, ...] = ()
     """Outcomes of videos whose file exists but cannot be used."""
     left_out: tuple[SkippedFiles, ...] = ()
     """Files in the folder that are not videos, by kind."""
@@ -36,18 +34,21 @@ class Missing:
     """Where absent videos were searched for, by id, if the data set says so."""
 
     @classmethod
-    def of(cls, dataset: Dataset, plan: Plan) -> Missing:
+    def from_plan(cls, plan: Plan) -> MissingVideos:
         """Collect the missing videos that the data set and the plan found before decoding."""
+        dataset = plan.planned_job.dataset
         gone = {o.video_id for o in plan.unusable if o.reason == ABSENT}
-        absent = sorted(gone.union(r.video_id for r in dataset.absent) - plan.changes.gone)
-        unreadable = tuple(o for o in plan.unusable if o.reason != ABSENT)
         looked_for = {}
         if gone and dataset.explain is not None:
             explain = dataset.explain
             looked_for = {r.video_id: explain(r) for r in dataset.records if r.video_id in gone}
-        return cls(tuple(absent), dataset.unlisted, unreadable, dataset.left_out, looked_for)
+        absent = gone.union(r.video_id for r in dataset.absent) - plan.changes.gone
+        unreadable = tuple(o for o in plan.unusable if o.reason != ABSENT)
+        return cls(
+            tuple(sorted(absent)), dataset.unlisted, unreadable, dataset.left_out, looked_for
+        )
 
-    def and_failed(self, outcomes: Iterable[Outcome]) -> Missing:
+    def and_failed(self, outcomes: Iterable[Outcome]) -> MissingVideos:
         """Return a copy that includes the videos that failed in a run."""
         known = {o.video_id: o for o in (*self.unreadable, *outcomes)}
         return replace(self, unreadable=tuple(known[key] for key in sorted(known)))
@@ -85,8 +86,8 @@ class Missing:
         shown = [self.looked_for[key] for key in self.absent if key in self.looked_for][:_SHOWN]
         return sentences[:1] + [f"  {line}" for line in shown] + sentences[1:]
 
-    def report(self, store: Path) -> None:
-        """Print the summary and write all lines to ``STORE/missing.txt``; else remove it."""
+    def write(self, store: Path) -> None:
+        """Write all lines to ``STORE/missing.txt``, or remove the file if there are none."""
         path, lines = store / FILE_NAME, self.lines()
         if not lines:
             path.unlink(missing_ok=True)
@@ -95,10 +96,16 @@ class Missing:
             store.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UnwritableError(f"{store} cannot be made: {error}") from error
-        text = "".join(f"{harmless(line)}\n" for line in lines)
+        text = "".join(f"{escape_control(line)}\n" for line in lines)
         write_atomic(path, text.encode(), "list of missing videos")
-        sentences = self.summary()
-        for sentence in sentences:
-            say(sentence)
-        if sentences:
-            say(f"all of them: {path}")
+
+
+class AbsentVideosError(UsageError):
+    """Videos of the data set have no file, and the job does not allow it."""
+
+    def __init__(self, missing: MissingVideos) -> None:
+        super().__init__(
+            f"{count_noun(len(missing.absent), 'video')} of the data set cannot be found; "
+            "fetch them, or add --allow-missing to extract the others: ids and labels stay the same"
+        )
+        self.missing = missing

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from flowpipe.cli.screen import counting
 from flowpipe.datasets import DATASETS, Dataset, DatasetRow
 from flowpipe.datasets.file_kinds import decodes, is_container, is_text, is_video, read_head
 from flowpipe.datasets.splits_of_own import split_by_lists, split_by_share
@@ -14,6 +14,9 @@ from flowpipe.errors import UsageError
 from flowpipe.remote import PathOrUrl, Url, parse_path_or_url
 from flowpipe.splits import kind_of_split
 from flowpipe.words import unknown_name
+
+Counting = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
+"""Shows how far work of a given name is: its function takes what is done and the total."""
 
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
@@ -31,6 +34,32 @@ def source_of(
     val_fraction: float | None = None,
 ) -> dict[str, Any]:
     """Return the data set options as plain values that a store's JSON can hold.
+
+    Parameters
+    ----------
+    dataset : str or None
+        Name of a data set; None for the user's own videos.
+    root : Path, Url or None
+        Folder of the download, or the folder at which paths of a list start.
+    videos : Path, Url or None
+        Folder, list or file of the user's own videos.
+    annotations : Path, Url or None
+        Official lists of the data set.
+    class_names : Path, Url or None
+        File with the class names of the user's own videos.
+    only : str or None
+        Subsets or splits, with commas between them.
+    out : Path
+        Folder of the store.
+    lists : sequence of (str, Path or Url)
+        List files of the user's own videos, by split.
+    val_fraction : float, optional
+        Share of the user's own videos that is kept for validation.
+
+    Returns
+    -------
+    dict
+        Values for `load_dataset`.
 
     Raises
     ------
@@ -79,10 +108,23 @@ def source_of(
     return {**source, "only": parts} if parts else source
 
 
-def load_dataset(source: dict[str, Any]) -> Dataset:
-    """Load the data set that the options in a store's `source` describe."""
+def load_dataset(source: dict[str, Any], counting: Counting | None = None) -> Dataset:
+    """Load the data set that the options in a store's `source` describe.
+
+    Parameters
+    ----------
+    source : dict
+        From `source_of`.
+    counting : callable, optional
+        Context manager that shows how far a generated data set is.
+
+    Returns
+    -------
+    Dataset
+        The data set, with its videos listed.
+    """
     row, root = _row(source["dataset"]), parse_path_or_url(source["root"])
-    if row.made:
+    if row.made and counting is not None:
         with counting(f"making the clips of {row.name}") as progress:
             dataset = row.load(root, progress=progress)
     else:

@@ -19,6 +19,11 @@ def width_and_height(
     smallest_px, largest_px : int
         Limits of both sides; no upper limit by default.
 
+    Returns
+    -------
+    (int, int)
+        Width and height, pixels.
+
     Raises
     ------
     UsageError
