@@ -18,7 +18,7 @@ from flowpipe.store.catalogue import Catalogue
 from flowpipe.store.image_ranges import ImageRange, ImageRanges
 from flowpipe.store.index import open_catalogue
 from flowpipe.store.video import Videos
-from flowpipe.words import unknown_name
+from flowpipe.words import count_noun, unknown_name
 
 
 class StoreTables:
@@ -66,7 +66,11 @@ class StoreTables:
         self._ranges = ImageRanges(self.path, opened.catalogue, check)
 
     def __repr__(self) -> str:
-        return f"<Store {self.path}: {len(self.videos)} videos in {len(self.shards)} shards>"
+        videos, shards = len(self.videos), len(self.shards)
+        return (
+            f"<Store {self.path}: {count_noun(videos, 'video')} in {count_noun(shards, 'shard')}, "
+            f"{', '.join(self.modalities) or 'no images'}>"
+        )
 
     @property
     def videos(self) -> Videos:

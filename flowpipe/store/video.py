@@ -9,8 +9,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from flowpipe.modality import MODALITIES
 from flowpipe.store.catalogue import Catalogue
 from flowpipe.types import Interval, VideoRecord
+from flowpipe.words import count_noun
 
 
 class VideoTables(Protocol):
@@ -79,7 +81,11 @@ class Video:
         self._store, self.video_id, self._row = store, video_id, row
 
     def __repr__(self) -> str:
-        return f"<Video {self.video_id}: {self.frames} frames>"
+        shapes = ", ".join(
+            f"{name} {(count, MODALITIES[name].channels, *self.size[name])}"
+            for name, count in self.images.items()
+        )
+        return f"<Video {self.video_id}: {count_noun(self.frames, 'frame')}, uint8 {shapes}>"
 
     @property
     def parts(self) -> int:

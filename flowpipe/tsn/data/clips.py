@@ -28,6 +28,9 @@ from flowpipe.tsn.data.sampling import SAMPLING_STRATEGIES, images_of
 from flowpipe.tsn.recipe import AugmentParams
 from flowpipe.words import unknown_name
 
+UNLABELLED = -1
+"""Label of a video that has none."""
+
 
 @dataclass(frozen=True)
 class Clip:
@@ -177,6 +180,7 @@ def clips_of(
     number: int = 0,
     *,
     several: bool = False,
+    unlabelled: bool = False,
 ) -> list[Clip]:
     """Return the clips of a split that have images: videos or their instances.
 
@@ -194,6 +198,8 @@ def clips_of(
         Number of the store among those that are trained on.
     several : bool
         Return one clip with all labels of a time span, instead of one clip per label.
+    unlabelled : bool
+        Include whole videos without labels, with the label `UNLABELLED`.
 
     Returns
     -------
@@ -211,9 +217,10 @@ def clips_of(
             continue
         if samples == "videos":
             count, size = video.images[modality], video.size[modality]
+            labels = video.labels or (UNLABELLED,) * unlabelled
             found += [
                 Clip(video_id, (label,), 0, count, size=size, store=number)
-                for label in video.labels
+                for label in labels
                 if count
             ]
         else:

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset, IterableDataset, get_worker_info
 from flowpipe.errors import UsageError
 from flowpipe.splits import split_name, split_names
 from flowpipe.store import Store, open_store
-from flowpipe.tsn.data.clips import Clip, clips_of
+from flowpipe.tsn.data.clips import ALL, UNLABELLED, Clip, clips_of
 from flowpipe.tsn.data.reading import SnippetRequest, read_images
 from flowpipe.tsn.data.sampling import SAMPLING_STRATEGIES, images_of
 from flowpipe.tsn.recipe import Sampling
@@ -40,6 +40,7 @@ class _Snippets:
         train: bool = True,
         sampling: Sampling = "tsn_pytorch",
         samples: Samples = "videos",
+        labelled: bool = True,
     ) -> None:
         self.store = store if isinstance(store, Store) else open_store(store)
         for kind, name, known in (
@@ -55,7 +56,7 @@ class _Snippets:
         self.modality, self.split = modality, split if split in splits else split_name(split)
         self.segments, self.length = segments, length
         self.transform, self.train, self.sampling = transform, train, sampling
-        self.clips = clips_of(self.store, self.split, modality, samples)
+        self.clips = _find_clips(self.store, self.split, modality, samples, labelled)
 
     def __repr__(self) -> str:
         return (
@@ -110,8 +111,8 @@ class SnippetDataset(_Snippets, Dataset[tuple[Any, int]]):  # numpydoc ignore=PR
     A sample is a pair ``(images, label)``. ``images`` is a uint8 tensor of shape
     (segments, length, C, H, W); C is 3 (red, green, blue) for rgb and rgb_diff, and 2 (x to the
     right, y down) for flow and warped_flow. ``images.flatten(1, 2)`` is the input of a temporal
-    segment network. ``label`` is an int, a place in `class_names`. A video with several labels is
-    one sample for each.
+    segment network. ``label`` is an int, a place in `class_names`. A video with
+    several labels is one sample for each.
 
     The dataset can be pickled and indexed by several threads. A DataLoader may start its workers by
     fork, spawn or forkserver; a pickled copy opens the store again.
@@ -123,8 +124,8 @@ class SnippetDataset(_Snippets, Dataset[tuple[Any, int]]):  # numpydoc ignore=PR
     modality : str
         Modality to read; the store must have it.
     split : str
-        Split to read, as ``train1``; ``train`` means ``train1``. ``all`` reads every labelled
-        video.
+        Split to read, as ``train1``; ``train`` means ``train1``. ``all`` reads the videos of all
+        splits, and those in none.
     segments : int
         Number of segments; one snippet is taken from each.
     length : int
@@ -141,6 +142,9 @@ class SnippetDataset(_Snippets, Dataset[tuple[Any, int]]):  # numpydoc ignore=PR
         gives ten times as many snippets.
     samples : {"videos", "instances"}
         Kind of samples: whole videos, or labelled instances of untrimmed videos.
+    labelled : bool
+        True to read labelled videos only. False to read every video of the split: the label of one
+        without labels is -1. ``split="all", labelled=False`` reads a store without labels.
 
     Attributes
     ----------
@@ -199,6 +203,8 @@ class SnippetStream(_Snippets, IterableDataset[tuple[Any, int]]):
     ----------
     store, modality, split, segments, length, transform, train, sampling, samples : as there
         See `SnippetDataset`.
+    labelled : bool
+        See `SnippetDataset`.
     buffer : int
         Number of decoded samples that a worker holds and draws the next one from; 0 keeps the order
         of the shards.
@@ -240,6 +246,7 @@ class SnippetStream(_Snippets, IterableDataset[tuple[Any, int]]):
         train: bool = True,
         sampling: Sampling = "tsn_pytorch",
         samples: Samples = "videos",
+        labelled: bool = True,
         buffer: int = 64,
         seed: int = 0,
         rank: int | None = None,
@@ -247,7 +254,7 @@ class SnippetStream(_Snippets, IterableDataset[tuple[Any, int]]):
     ) -> None:
         super().__init__(
             store, modality, split, segments, length, transform=transform, train=train,
-            sampling=sampling, samples=samples,
+            sampling=sampling, samples=samples, labelled=labelled,
         )  # fmt: skip
         self.rank, self.world = _rank_and_world(rank, world)
         if len(self.clips) < self.world:
@@ -312,6 +319,25 @@ class SnippetStream(_Snippets, IterableDataset[tuple[Any, int]]):
                 yield _take_any(held)
         while held:
             yield _take_any(held)
+
+
+def _find_clips(
+    store: Store, split: str, modality: str, samples: Samples, labelled: bool
+) -> list[Clip]:
+    try:
+        return clips_of(store, split, modality, samples, unlabelled=not labelled)
+    except UsageError:
+        videos = store.videos.values()
+        if not labelled and not split_names(videos):
+            raise UsageError(
+                f"the videos of {store.path} are in no split; read all with split='all'"
+            ) from None
+        if labelled and samples == "videos" and any(split in (ALL, *v.splits) for v in videos):
+            raise UsageError(
+                f"no video of split {split} of {store.path} has a label and images; "
+                f"labelled=False reads videos without labels too, with label {UNLABELLED}"
+            ) from None
+        raise
 
 
 def _draw(bound: int, count: int) -> NDArray[np.int64]:

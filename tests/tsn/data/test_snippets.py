@@ -257,3 +257,24 @@ def test_import_flowpipe_stays_light_and_says_what_it_offers() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("flowpipe.SnippetDataset needs torch; pip install")
+
+
+def test_videos_without_labels_are_read_with_label_minus_one(tmp_path: Path) -> None:
+    store = flowpipe.open_store(
+        tiny.make_store(tmp_path / "store", videos=4, labelled=False, splits=("", ""))
+    )
+    with pytest.raises(UsageError, match="has a label.*labelled=False reads"):
+        SnippetDataset(store, "rgb", "all")
+    with pytest.raises(UsageError, match="in no split; read all with split='all'"):
+        SnippetDataset(store, "rgb", "train", labelled=False)
+    dataset = SnippetDataset(store, "rgb", "all", length=2, labelled=False)
+    assert dataset.video_ids == list(store.videos) and dataset.labels == [-1] * 4
+    images, labels = next(iter(DataLoader(dataset, batch_size=4)))
+    assert images.shape == (4, 3, 2, 3, 36, 48) and labels.tolist() == [-1] * 4
+    stream = SnippetStream(store, "flow", "all", labelled=False)
+    assert [label for _, label in stream] == [-1] * 4
+
+
+def test_labelled_false_changes_nothing_where_every_video_has_a_label(path: Path) -> None:
+    given = SnippetDataset(path, "rgb", "all", labelled=False)
+    assert given.clips == SnippetDataset(path, "rgb", "all").clips
