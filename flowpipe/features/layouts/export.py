@@ -17,7 +17,7 @@ from flowpipe.features.reader import FeatureFile, open_features
 from flowpipe.words import unknown_name
 
 VALUES: tuple[Values, ...] = get_args(Values)
-"""What a row can consist of."""
+"""Possible contents of a row."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class FeatureLayout:
     write: Callable[[Selection, Path], list[Path]]
     """Function that writes the files and returns the lists among them."""
     values: Values
-    """What a row consists of by default."""
+    """Default contents of a row."""
 
 
 FEATURE_LAYOUTS = {
@@ -54,7 +54,7 @@ class FeatureExportJob:
     only: tuple[str, ...] = ()
     """Subsets or splits; all videos if empty."""
     values: Values | None = None
-    """What a row consists of; None for the default of the layout."""
+    """Contents of a row; None for the default of the layout."""
 
 
 def export_features(job: FeatureExportJob) -> tuple[int, list[Path]]:

@@ -24,7 +24,7 @@ from flowpipe.splits import kind_of_split
 from flowpipe.types import Interval
 
 Values = Literal["features", "scores", "probabilities"]
-"""What a row consists of: features; logits; their softmax, or sigmoid of networks of ``bce``."""
+"""Contents of a row: features; logits; their softmax, or sigmoid of networks of ``bce``."""
 _SUBSETS = {"train": "training", "val": "validation", "test": "testing"}
 
 
