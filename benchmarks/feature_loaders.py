@@ -211,6 +211,27 @@ def check_gtad(code: Path, features: Path, out: Path) -> str:
     return f"{count} samples of {sample.shape}"
 
 
+def check_gtad_anet(code: Path, features: Path, out: Path) -> str:
+    """Read every video with the data set of ActivityNet in G-TAD's branch ``anet``."""
+    export_features(FeatureExportJob(path=features, out=out, layout="bmn"))
+    loader = importlib.import_module("gtad_lib.dataset")
+    options = {
+        "temporal_scale": 100, "feature_path": str(out / "csv_mean_100.hdf5"),
+        "video_info": str(out / "video_info_new.csv"),
+        "video_anno": str(out / "anet_anno_action.json"),
+    }  # fmt: skip
+    count = 0
+    for subset in ("training", "validation", "testing"):
+        for video, confidence, starts, ends in loader.VideoDataSet(options, subset=subset):
+            # The loader compares the number of columns with 100, and interpolates 100 rows to 100.
+            assert video.shape[1] == 100 and np.isfinite(video.numpy()).all()
+            assert confidence.shape == (100, 100) and starts.shape == ends.shape == (100,)
+            count += 1
+    with open_features(features) as file:
+        assert count == len(file.videos), count
+    return f"{count} samples of {tuple(video.shape)}"
+
+
 def check_video_features(code: Path, features: Path, out: Path) -> str:
     """Let video_features find and open the files of every video, as those it made itself."""
     export_features(FeatureExportJob(path=features, out=out, layout="video_features"))
@@ -285,7 +306,8 @@ def python3_function(path: Path, name: str, names: dict[str, Any]) -> Callable[.
 
 CHECKS = {
     "actionformer": check_actionformer, "opentad": check_opentad, "bmn": check_bmn,
-    "bsn": check_bsn, "gtad": check_gtad, "video_features": check_video_features,
+    "bsn": check_bsn, "gtad": check_gtad, "gtad_anet": check_gtad_anet,
+    "video_features": check_video_features,
 }  # fmt: skip
 
 

@@ -94,7 +94,7 @@ def export(
 
     \b
     actionformer    a .npy per video, annotations and settings of ActionFormer and OpenTAD
-    bmn             100 rows per video in csv, for BSN, BMN and G-TAD on ActivityNet
+    bmn             100 rows per video: csv for BSN and BMN, HDF5 for G-TAD on ActivityNet
     gtad            HDF5 with a row per frame, for G-TAD on THUMOS14; use --stride 5
     video_features  VIDEO_rgb.npy, VIDEO_flow.npy, VIDEO_fps.npy, VIDEO_timestamps_ms.npy
     """

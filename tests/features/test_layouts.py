@@ -98,6 +98,8 @@ def test_bmn_has_100_rows_of_scores_and_the_covered_frames(tmp_path: Path) -> No
     np.testing.assert_allclose(rows[:, :3].sum(1), 1, rtol=1e-5)
     scores = np.exp(made["rgb", SECOND][1].astype(float))
     np.testing.assert_allclose(rows[0, :3], scores[0] / scores[0].sum(), rtol=1e-5)
+    with h5py.File(out / "csv_mean_100.hdf5") as file:
+        np.testing.assert_allclose(file[SECOND][()], rows, rtol=1e-5)
     annotations = json.loads((out / "anet_anno_action.json").read_text())[SECOND]
     assert (annotations["duration_frame"], annotations["feature_frame"]) == (61, 60)
     assert annotations["duration_second"] == pytest.approx(61 / 25)

@@ -1,14 +1,15 @@
-"""Selection -> 100 rows per video in csv, with the annotations of BSN, BMN and G-TAD."""
+"""Selection -> 100 rows per video in csv and HDF5, with the annotations of BSN, BMN and G-TAD."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.atomic import write_atomic
+from flowpipe.atomic import atomic_file, write_atomic
 from flowpipe.features.layouts.selection import Selection, make_folder
 
 ROWS = 100
@@ -56,7 +57,7 @@ def resize_rows(
 
 
 def write_bmn(chosen: Selection, out: Path) -> list[Path]:
-    """Write the files of BSN, BMN and G-TAD.
+    """Write the files of BSN and BMN, csv, and of G-TAD, HDF5.
 
     Parameters
     ----------
@@ -71,19 +72,16 @@ def write_bmn(chosen: Selection, out: Path) -> list[Path]:
         ``anet_anno_action.json`` and ``video_info_new.csv``.
     """
     make_folder(out / _FEATURES)
-    header = ",".join(f"f{k}" for k in range(chosen.columns))
     videos, annotations = ["video,numFrame,seconds,fps,rfps,subset,featureFrame"], {}
+    with (
+        atomic_file(out / f"{_FEATURES}.hdf5", "features") as draft,
+        h5py.File(draft, "w") as file,
+    ):
+        for video_id in chosen.video_ids:
+            file[video_id] = _write_rows(chosen, video_id, out / _FEATURES / f"{video_id}.csv")
     for video_id in chosen.video_ids:
         video, windows = chosen.video(video_id), chosen.file.windows(video_id)
         duration_s, covered = chosen.duration_s(video_id), int(windows.stop_frame[-1])
-        resized = resize_rows(
-            chosen.rows(video_id), windows.centre_s - video.start_s,
-            float(windows.end_s[-1]) - video.start_s,
-        )  # fmt: skip
-        lines = [header, *(",".join(f"{value:.7g}" for value in row) for row in resized)]
-        path = out / _FEATURES / f"{video_id}.csv"
-        make_folder(path.parent)
-        write_atomic(path, ("\n".join(lines) + "\n").encode(), "features")
         annotations[video_id] = {
             "duration_second": duration_s,
             "duration_frame": video.frames,
@@ -101,3 +99,16 @@ def write_bmn(chosen: Selection, out: Path) -> list[Path]:
     write_atomic(out / _ANNOTATIONS, json.dumps(annotations, indent=1).encode(), "annotations")
     write_atomic(out / _VIDEOS, ("\n".join(videos) + "\n").encode(), "annotations")
     return [out / _ANNOTATIONS, out / _VIDEOS]
+
+
+def _write_rows(chosen: Selection, video_id: str, path: Path) -> NDArray[np.float32]:
+    """Write the rows of a video as csv, and return them, float32 (100, D)."""
+    windows, start_s = chosen.file.windows(video_id), chosen.video(video_id).start_s
+    covered_s = float(windows.end_s[-1]) - start_s
+    rows = resize_rows(chosen.rows(video_id), windows.centre_s - start_s, covered_s)
+    lines = [",".join(f"f{k}" for k in range(rows.shape[1]))]
+    lines += [",".join(f"{value:.7g}" for value in row) for row in rows]
+    make_folder(path.parent)
+    write_atomic(path, ("\n".join(lines) + "\n").encode(), "features")
+    made: NDArray[np.float32] = rows.astype(np.float32)
+    return made
