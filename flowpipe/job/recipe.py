@@ -46,12 +46,14 @@ def list_shorthand(
     ----------
     modalities, size : str or None
         Names with commas; ``WIDTHxHEIGHT``.
-    short_side, stream : int or None
-        Pixels; index of a video stream.
+    short_side : int or None
+        Pixels.
     fps : float or None
         Frame rate, frames per second.
     decoder : str or None
         Video decoder.
+    stream : int or None
+        Index of a video stream.
 
     Returns
     -------
