@@ -60,3 +60,11 @@ def test_more_than_five_arguments_are_named() -> None:
         if len(names) > MOST and name not in ALLOWED
     ]
     assert many == []
+
+
+def test_every_exception_is_needed() -> None:
+    many = {
+        name for path in PACKAGE.rglob("*.py") for name, names in callables(path)
+        if len(names) > MOST
+    }  # fmt: skip
+    assert many == set(ALLOWED)
