@@ -8,7 +8,7 @@ import click
 
 from flowpipe.cli.choices import Choice
 from flowpipe.cli.paths import FILE, FOLDER_THERE
-from flowpipe.cli.screen import counting, print_table, say
+from flowpipe.cli.screen import count_progress, print_table, say
 from flowpipe.cli.store_options import check_output
 from flowpipe.cli.test_options import CHECKPOINT_OPTION
 from flowpipe.cli.torch_needed import torch_or_why
@@ -77,7 +77,7 @@ def draw(
     rows: list[list[Drawing]] = []
     said = []
     steps, done = sum(octave.steps for octave in OCTAVES), 0
-    with counting("steps of gradient ascent") as progress:
+    with count_progress("steps of gradient ascent") as progress:
 
         def count() -> None:
             nonlocal done

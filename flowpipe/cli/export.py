@@ -9,7 +9,7 @@ from click.core import ParameterSource
 
 from flowpipe.cli.choices import Choice
 from flowpipe.cli.paths import FOLDER, THERE
-from flowpipe.cli.screen import counting, say, write_line
+from flowpipe.cli.screen import count_progress, say, write_line
 from flowpipe.errors import UsageError
 from flowpipe.exchange import LAYOUTS, WEBDATASET, ExportJob, export_store
 from flowpipe.features.layouts import (
@@ -124,7 +124,7 @@ def export(
         tar_bytes=tar_mb * 1_000_000,
         workers=workers,
     )
-    with counting("exporting videos") as progress:
+    with count_progress("exporting videos") as progress:
         done = export_store(job, progress)
     already = f", {done.already} were there" if done.already else ""
     write_line(

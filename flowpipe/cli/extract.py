@@ -11,7 +11,7 @@ import click
 from flowpipe.cli import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED
 from flowpipe.cli.extraction_progress import ExtractionDisplay
 from flowpipe.cli.options import extract_options
-from flowpipe.cli.screen import counting, say
+from flowpipe.cli.screen import count_progress, say
 from flowpipe.cli.verify import check
 from flowpipe.errors import REASONS
 from flowpipe.job import extract as run_extraction
@@ -58,16 +58,16 @@ def extract(verify: bool, quiet: bool, **options: Any) -> int:
 
 
 def _extract(verify: bool, quiet: bool, **options: Any) -> int:
-    job = extract_job(**options, counting=counting)
+    job = extract_job(**options, counting=count_progress)
     plan = plan_of(job)
     if not quiet:
         if device := why_device(plan):
             say(f"device: {device}")
-        _say_if_begun_elsewhere(plan)
+        _warn_if_started_elsewhere(plan)
         if job.dataset.note:
             say(job.dataset.note)
         say(
-            f"{plan.videos} to extract{_in_parts(plan)}, {plan.done} done before, "
+            f"{plan.videos} to extract{_describe_parts(plan)}, {plan.done} done before, "
             f"{plan.quarantined} in quarantine, {len(plan.unusable)} unusable; about "
             f"{count_noun(round(plan.frames), 'frame')}, {_cost(plan)}, "
             f"{byte_size(plan.bytes)}"
@@ -89,7 +89,7 @@ def _extract(verify: bool, quiet: bool, **options: Any) -> int:
         return EXIT_INTERRUPTED
     if summary.missing is not None:
         _say_missing(summary.missing, job)
-    damaged = verify and not _verified(job)
+    damaged = verify and not _verify(job)
     _report(summary, job)
     return EXIT_SOME_FAILED if summary.failed or damaged else EXIT_DONE
 
@@ -109,13 +109,13 @@ def _cost(plan: Plan) -> str:
     return f"{cores} and {duration(plan.gpu_s)} of one GPU" if plan.gpu_s else cores
 
 
-def _in_parts(plan: Plan) -> str:
+def _describe_parts(plan: Plan) -> str:
     """Describe how many videos are split into parts, if any."""
     parts = plan.split
     return f" ({len(parts)} of them in {count_noun(sum(parts.values()), 'part')})" if parts else ""
 
 
-def _say_if_begun_elsewhere(plan: Plan) -> None:
+def _warn_if_started_elsewhere(plan: Plan) -> None:
     """Print a notice if the store was started on another device."""
     if not (plan.done and plan.spans):
         return
@@ -151,7 +151,7 @@ def other_counts(store: Store, listed: Mapping[str, int]) -> str:
     )
 
 
-def _verified(job: ExtractJob) -> bool:
+def _verify(job: ExtractJob) -> bool:
     """Verify the store, print the result and return whether it is intact."""
     report = check(job.options.store, decode=False, workers=usable_cores())
     images = sum(row.images for row in report.shards)

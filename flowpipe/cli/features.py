@@ -11,7 +11,7 @@ import click
 from flowpipe.cli import EXIT_DONE
 from flowpipe.cli.choices import Choice
 from flowpipe.cli.paths import FILE, FILE_THERE, FOLDER_THERE
-from flowpipe.cli.screen import counting, say
+from flowpipe.cli.screen import count_progress, say
 from flowpipe.cli.store_options import STORE_ARGUMENT, check_output
 from flowpipe.cli.test_options import CHECKPOINT_OPTION
 from flowpipe.cli.torch_needed import torch_or_why
@@ -149,7 +149,7 @@ def features(
         amp=amp,
         views=batch_size or 0,
     )
-    with counting("computing rows") as progress:
+    with count_progress("computing rows") as progress:
         done = extract_features(job, networks, progress, say)
     videos, rows = count_noun(done.videos, "video"), count_noun(done.rows, "row")
     say(f"{out}: {videos}, {rows} of {', '.join(network.name for network in networks)}")

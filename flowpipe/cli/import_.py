@@ -10,7 +10,7 @@ from flowpipe.cli import EXIT_DONE, EXIT_SOME_FAILED
 from flowpipe.cli.choices import Choice
 from flowpipe.cli.numbers import Number
 from flowpipe.cli.paths import FILE, FOLDER, FOLDER_THERE, SPLIT_FILE
-from flowpipe.cli.screen import counting, say, write_line
+from flowpipe.cli.screen import count_progress, say, write_line
 from flowpipe.datasets.classes import read_class_names
 from flowpipe.exchange import LAYOUTS, ImportJob, Pairing, import_folder, read_lists
 from flowpipe.words import count_noun, list_some
@@ -77,7 +77,7 @@ def import_(
         splits=splits,
         workers=workers,
     )
-    with counting("importing") as progress:
+    with count_progress("importing") as progress:
         done = import_folder(job, progress)
     for what, paths in (
         ("not named by any list, so without a label", done.unlisted),

@@ -161,7 +161,7 @@ extract_options = chain(
 )  # fmt: skip
 
 
-def stored_request(store: Path) -> tuple[dict[str, Any], ExtractRecipe]:
+def read_stored_options(store: Path) -> tuple[dict[str, Any], ExtractRecipe]:
     """Return the data set options and the recipe that a store was extracted with."""
     header = read_store_header(store)
     if "imported" in header.recipe:

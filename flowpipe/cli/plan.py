@@ -9,7 +9,7 @@ import click
 
 from flowpipe.cli import EXIT_DONE, EXIT_WRONG_USE
 from flowpipe.cli.options import extract_options
-from flowpipe.cli.screen import counting, print_table, write_json, write_line
+from flowpipe.cli.screen import count_progress, print_table, write_json, write_line
 from flowpipe.job import extract_job, why_device
 from flowpipe.job import plan as plan_of
 from flowpipe.modality import MODALITIES
@@ -38,7 +38,7 @@ def plan(as_json: bool, **options: Any) -> int:
     the flow of one synthetic pair timed on this machine, and from the write rate of the disk, which
     is measured with a temporary file.
     """
-    job = extract_job(**options, counting=counting)
+    job = extract_job(**options, counting=count_progress)
     found = plan_of(job)
     missing = MissingVideos.from_plan(found)
     free = free_bytes(job.options.store)
@@ -118,7 +118,7 @@ def _print(facts: dict[str, Any], device: str) -> None:
         (
             "time",
             f"about {duration(3600 * facts['hours'])} with "
-            f"{count_noun(facts['workers'], 'worker')}, bound by {_bound(facts)}; "
+            f"{count_noun(facts['workers'], 'worker')}, bound by {_describe_bottleneck(facts)}; "
             f"{duration(3600 * facts['core_hours'])} of one core{gpu}"
             if videos
             else "none",
@@ -141,7 +141,7 @@ def _print(facts: dict[str, Any], device: str) -> None:
     print_table(row for row in rows if row[1])
 
 
-def _bound(facts: dict[str, Any]) -> str:
+def _describe_bottleneck(facts: dict[str, Any]) -> str:
     """Describe the bottleneck of the run; if it is the cores, name the most expensive stage."""
     bound, stages = facts["bound_by"], facts["core_hours_by_stage"]
     if bound in BOUNDS:
@@ -162,13 +162,13 @@ def _disk(bytes_per_s: float | None) -> str:
 
 def _more(facts: dict[str, Any]) -> str:
     """Describe how much time one more core or GPU would save."""
-    parts = [f"one more core {_saved(facts['saved_by_one_more_core'])}"]
+    parts = [f"one more core {_describe_saving(facts['saved_by_one_more_core'])}"]
     if facts["gpu_hours"]:
-        parts.append(f"one more GPU {_saved(facts['saved_by_one_more_gpu'])}")
+        parts.append(f"one more GPU {_describe_saving(facts['saved_by_one_more_gpu'])}")
     return ", ".join(parts)
 
 
-def _saved(share: float) -> str:
+def _describe_saving(share: float) -> str:
     return f"saves {share:.0%} of the time" if share >= 0.005 else "saves nothing"
 
 

@@ -15,7 +15,7 @@ from flowpipe.cli.live import LiveOptions, live_options, predict_live
 from flowpipe.cli.networks import WEIGHTS_OPTION, weights_of
 from flowpipe.cli.numbers import Number
 from flowpipe.cli.paths import FOLDER_THERE, PLACE, RECIPE
-from flowpipe.cli.screen import counting, print_table, say, write_json, write_line
+from flowpipe.cli.screen import count_progress, print_table, say, write_json, write_line
 from flowpipe.cli.test_options import CHECKPOINT_OPTION, test_options, test_params
 from flowpipe.cli.torch_needed import torch_or_why
 from flowpipe.datasets import Dataset
@@ -145,7 +145,7 @@ def predict(
             for run, weight in zip(runs, of_runs, strict=True)
         ]
         extracted = time.monotonic()
-        with counting("scoring with each network") as progress:
+        with count_progress("scoring with each network") as progress:
             found = run_prediction(video_id, fused_runs, network_device, checkpoint, progress)
     say(
         f"extracted in {duration(extracted - began)}, "

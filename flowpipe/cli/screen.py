@@ -100,7 +100,7 @@ def show_warning(
 
 
 @contextmanager
-def counting(what: str) -> Iterator[Callable[[int, int], None]]:
+def count_progress(what: str) -> Iterator[Callable[[int, int], None]]:
     """Yield a function of (done, total) that shows a progress bar on stderr.
 
     If stderr is a log, it prints a line every `LOG_EVERY_S` seconds. It shows nothing before its

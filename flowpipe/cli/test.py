@@ -14,7 +14,7 @@ from flowpipe.cli.choices import Choice
 from flowpipe.cli.evaluate import print_results
 from flowpipe.cli.paths import FILE, FOLDER_THERE
 from flowpipe.cli.processes import devices_option, launch_processes
-from flowpipe.cli.screen import counting, say
+from flowpipe.cli.screen import count_progress, say
 from flowpipe.cli.store_options import STORE_ARGUMENT, check_output
 from flowpipe.cli.test_options import CHECKPOINT_OPTION, test_options, test_params
 from flowpipe.cli.torch_needed import torch_or_why
@@ -84,7 +84,7 @@ def test(
         device=choose_device(device), sampling=sampling, amp=amp, out=out.absolute(),  # type: ignore[arg-type]
     )  # fmt: skip
     began = time.monotonic()
-    with counting("testing videos") as progress:
+    with count_progress("testing videos") as progress:
         tested = run_test(job, progress, say)
     if tested is None:  # the first process writes the file
         return EXIT_DONE

@@ -9,8 +9,8 @@ import click
 from flowpipe.cli import EXIT_DONE, EXIT_SOME_FAILED
 from flowpipe.cli.choices import Choice
 from flowpipe.cli.extraction_progress import ExtractionDisplay
-from flowpipe.cli.options import MAX_DAMAGE_OPTION, stored_request
-from flowpipe.cli.screen import counting, print_table, say, write_json, write_line
+from flowpipe.cli.options import MAX_DAMAGE_OPTION, read_stored_options
+from flowpipe.cli.screen import count_progress, print_table, say, write_json, write_line
 from flowpipe.cli.store_options import STORE_ARGUMENT
 from flowpipe.datasets.source import load_dataset
 from flowpipe.run import ExtractJob, Quarantine, RunOptions, devices, policy_shown, repair
@@ -54,14 +54,14 @@ def verify(
     _print(report, as_json)
     if report.ok or not mend:
         return EXIT_DONE if report.ok else EXIT_SOME_FAILED
-    source, recipe = stored_request(store)
+    source, recipe = read_stored_options(store)
     chosen = devices.for_decoder(devices.Devices("cpu", 0, workers, ""), recipe.video.decoder)
     options = RunOptions(
         store, workers=workers, gpus=chosen.gpus,
         on_error=on_error or policy_shown(store), max_damaged=max_damaged,
     )  # fmt: skip
     damaged = sorted({p.shard for p in report.problems if layout.SHARD_NAME.fullmatch(p.shard)})
-    job = ExtractJob(load_dataset(source, counting), source, recipe, options)
+    job = ExtractJob(load_dataset(source, count_progress), source, recipe, options)
     with ExtractionDisplay() as display:
         summary = repair(damaged, job, display)
     made = count_noun(summary.counts["done"], "video")

@@ -70,7 +70,7 @@ def load(root: PathOrUrl, version: str, *, annotations: PathOrUrl | None = None)
         another version, or if two files have the same id.
     """
     tree = FileTree.read(parse_path_or_url(root))
-    lists = Lists.of(tree, annotations)
+    lists = Lists.from_path(tree, annotations)
     name = f"activitynet-{version}"
     one = _annotation(lists, version)
     content = _json(one, version)

@@ -61,7 +61,7 @@ def load(root: PathOrUrl, *, annotations: PathOrUrl | None = None) -> Dataset:
         If there is no video, a list is missing, two files have the same id, or a line is wrong.
     """
     tree = FileTree.read(parse_path_or_url(root))
-    lists = Lists.of(tree, annotations)
+    lists = Lists.from_path(tree, annotations)
     labels: dict[str, int] = {}
     splits: dict[str, list[str]] = {}
     archive = "test_train_splits.rar (testTrainMulti_7030_splits)"

@@ -62,7 +62,7 @@ def load(root: PathOrUrl, *, annotations: PathOrUrl | None = None) -> Dataset:
     """
     tree = FileTree.read(parse_path_or_url(root))
     rows: dict[str, tuple[str, str]] = {}
-    for one in _tables(Lists.of(tree, annotations)):
+    for one in _tables(Lists.from_path(tree, annotations)):
         for video_id, class_name, subset in _rows(one):
             if rows.setdefault(video_id, (class_name, subset)) != (class_name, subset):
                 raise DatasetError(

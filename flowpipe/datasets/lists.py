@@ -64,7 +64,7 @@ class Lists:
     tree: FileTree
 
     @classmethod
-    def of(cls, videos: FileTree, annotations: PathOrUrl | None) -> Lists:
+    def from_path(cls, videos: FileTree, annotations: PathOrUrl | None) -> Lists:
         """Find the official lists.
 
         Parameters

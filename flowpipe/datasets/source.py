@@ -71,7 +71,7 @@ def source_of(
     if videos is not None:
         if not videos.exists():
             raise UsageError(f"--videos {videos}: no such folder, list file or video")
-        source = {"dataset": _kind(videos), "root": _whole(videos)}
+        source = {"dataset": _kind(videos), "root": _make_absolute(videos)}
         if root is not None:
             if "base" not in _row(source["dataset"]).options:
                 raise UsageError(
@@ -80,14 +80,14 @@ def source_of(
                 )
             if not root.is_dir():
                 raise UsageError(f"--root {root}: no such folder")
-            source["base"] = _whole(root)
+            source["base"] = _make_absolute(root)
         if not _row(source["dataset"]).is_file:
             _refuse_mixing("--videos", videos, out)
     else:
         assert dataset is not None
         where = _root(_row(dataset), root, out)
         _refuse_mixing("--root", where, out)
-        source = {"dataset": dataset, "root": _whole(where)}
+        source = {"dataset": dataset, "root": _make_absolute(where)}
     files = {"annotations": annotations, "class_names": class_names}
     for name, path in files.items():
         if path is None:
@@ -98,7 +98,7 @@ def source_of(
             raise UsageError(f"{option} belongs to the data sets {', '.join(takers)}")
         if not path.exists():
             raise UsageError(f"{option} {path}: no such file or folder")
-        source[name] = _whole(path)
+        source[name] = _make_absolute(path)
     source |= _division(source["dataset"], lists, val_fraction)
     parts = [part.strip() for part in (only or "").split(",") if part.strip()]
     if only is not None and not parts:
@@ -169,7 +169,7 @@ def _division(
             )
         if not path.exists():
             raise UsageError(f"--list {split}={path}: no such file")
-    return {"lists": [[split, _whole(path)] for split, path in lists]}
+    return {"lists": [[split, _make_absolute(path)] for split, path in lists]}
 
 
 def _kind(videos: PathOrUrl) -> str:
@@ -225,7 +225,7 @@ def _row(name: str) -> DatasetRow:
     return DATASETS[name]
 
 
-def _whole(where: PathOrUrl) -> str:
+def _make_absolute(where: PathOrUrl) -> str:
     """Return the absolute path, or the URL unchanged."""
     return where if isinstance(where, Url) else str(where.resolve())
 

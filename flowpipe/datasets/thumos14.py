@@ -94,7 +94,7 @@ def load(root: PathOrUrl, *, annotations: PathOrUrl | None = None) -> Dataset:
         If there is no video, two files have the same id, or an annotation is wrong.
     """
     tree = FileTree.read(parse_path_or_url(root))
-    lists = Lists.of(tree, annotations)
+    lists = Lists.from_path(tree, annotations)
     official = _official_ids()
     stems = {stem(name) for name in tree.files if is_video(name)}
     background = sorted(text.lower() for text in stems if _BACKGROUND.fullmatch(text))

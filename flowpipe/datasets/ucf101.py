@@ -54,7 +54,7 @@ def load(root: PathOrUrl, *, annotations: PathOrUrl | None = None) -> Dataset:
         If there is no video or no list, two files have the same id, or a line is wrong.
     """
     tree = FileTree.read(parse_path_or_url(root))
-    lists = Lists.of(tree, annotations)
+    lists = Lists.from_path(tree, annotations)
     class_names = _class_names(lists)
     label = {name: k for k, name in enumerate(class_names)}
     labels: dict[str, int] = {}

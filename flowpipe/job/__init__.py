@@ -330,7 +330,7 @@ def extract(job: ExtractJob | Plan, progress: Listener | None = None) -> Summary
         raise AbsentVideosError(missing)
     summary = run(found.without_absent(), progress)
     failed = (entry.outcome for entry in Quarantine(store).read())
-    summary.missing = missing.and_failed(failed)
+    summary.missing = missing.add_failed(failed)
     summary.missing.write(store)
     return summary
 

@@ -71,7 +71,7 @@ def choose(device: str, wanted: int | None, workers: int | None, scheduler: str)
             return Devices("cpu", 0, workers or cores, f"cpu, because {found.reason}")
         asked = f"--gpus {wanted}" if wanted else "--device cuda"
         raise BackendError(f"{asked}: {found.reason}")
-    chosen = _on_gpus(found, wanted, workers)
+    chosen = _choose_gpus(found, wanted, workers)
     return replace(chosen, any_device=device == "auto" and not wanted)
 
 
@@ -96,7 +96,7 @@ def for_decoder(chosen: Devices, decoder: str) -> Devices:
     return replace(chosen, gpus=count, why=f"{chosen.why or chosen.device}; {decodes}")
 
 
-def _on_gpus(found: Gpus, wanted: int | None, workers: int | None) -> Devices:
+def _choose_gpus(found: Gpus, wanted: int | None, workers: int | None) -> Devices:
     visible = len(found.ids)
     if wanted and wanted > visible:
         shown = os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -48,7 +48,7 @@ class MissingVideos:
             tuple(sorted(absent)), dataset.unlisted, unreadable, dataset.left_out, looked_for
         )
 
-    def and_failed(self, outcomes: Iterable[Outcome]) -> MissingVideos:
+    def add_failed(self, outcomes: Iterable[Outcome]) -> MissingVideos:
         """Return a copy that includes the videos that failed in a run."""
         known = {o.video_id: o for o in (*self.unreadable, *outcomes)}
         return replace(self, unreadable=tuple(known[key] for key in sorted(known)))
