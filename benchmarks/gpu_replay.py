@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from flowpipe.ops.cuda.settings import HALO_PX, STATE_BYTES, TILE_PX, Settings, stride, tiles
+from flowpipe.ops.cuda.settings import STATE_BYTES, Settings, stride, tiles
+from flowpipe.ops.tables import HALO_PX, TILE_PX, TILE_ROWS
 
-TILE_ROWS = 4  # of a thread
 ISSUE = 0.7
 WARP_IPC = 0.4
 CACHE_BYTES_PER_CLOCK, BLOCK_BYTES_PER_CLOCK = 22, 64

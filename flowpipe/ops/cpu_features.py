@@ -20,6 +20,7 @@ from flowpipe.ops.reference_features import (
     with_masks,
 )
 from flowpipe.ops.reference_homography import scaled_homographies
+from flowpipe.ops.tables import MLDB_WORDS
 
 # OpenCV's AKAZE at its finest scale: a Gaussian, then derivatives over five pixels by Scharr's
 # kernel, stretched. All are in single precision, as in OpenCV.
@@ -29,7 +30,6 @@ MIDDLE = np.float32(10) / np.float32(3)
 EDGE = np.float32(1) / (np.float32(4) * (MIDDLE + np.float32(2)))
 SMOOTH = np.array([EDGE, 0, MIDDLE * EDGE, 0, EDGE], np.float32)
 SLOPE = np.array([-1, 0, 0, 0, 1], np.float32)
-MLDB_WORDS = 8  # of 64 bits, as in kernels/cpu/akaze.h
 
 
 class CpuFeatures:

@@ -11,3 +11,18 @@ SAMPLINGS = ("catmull_rom", "thirtyseconds", "keys")
 BORDER_PX = 4
 """Replicated pixels around an image that a warp reads: a bicubic tap reaches that far past a point
 clamped to [-2, n + 1]; BORDER in kernels/cuda/warp.cuh."""
+PROGRESS = ("warps", "fresh", "done", "check", "end", "converged", "side", "arrived", "total")
+"""State of one pair on a GPU; struct Progress in kernels/cuda/progress.cuh."""
+QUEUE = ("left", "next", "pairs")
+"""State of the queue of pairs; struct Queue in kernels/cuda/progress.cuh."""
+CHUNK = 8
+"""Columns whose images of a state lie together on a GPU; CHUNK in kernels/cuda/fields.cuh."""
+TILE_PX, HALO_PX, TILE_ROWS = 64, 4, 4
+"""Side of a tile with its border, the border, and rows of a thread; TILE, ITERATIONS and ROWS in
+kernels/cuda/tile.cuh."""
+AKAZE_BORDER_PX = 29
+"""Least distance of keypoints to the border; AKAZE_BORDER in kernels/cpu/akaze.h and BORDER in
+kernels/cuda/akaze.cu."""
+MLDB_WORDS = 8
+"""Words of 64 bits of a descriptor; MLDB_WORDS in kernels/cpu/akaze.h, and half the WORDS in
+kernels/cuda/akaze.cu."""

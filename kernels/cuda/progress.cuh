@@ -15,14 +15,14 @@ namespace {
 
 constexpr int NOBODY = -1;  // a slot without a pair
 
-// Waiting pairs; the fields are those of QUEUE in flowpipe/ops/cuda/schedule.py.
+// Waiting pairs; the fields are those of QUEUE in flowpipe/ops/tables.py.
 struct Queue {
     int left;   // pairs that are not finished
     int next;   // next waiting pair
     int pairs;  // all pairs
 };
 
-// State of one pair; the fields are those of PROGRESS in flowpipe/ops/cuda/schedule.py.
+// State of one pair; the fields are those of PROGRESS in flowpipe/ops/tables.py.
 struct Progress {
     int warps;      // remaining warps, the current one included; 0: finished at this level
     int fresh;      // 1 if the next step starts with a warp

@@ -19,6 +19,7 @@ from flowpipe.ops.cuda.kernels import Kernels
 from flowpipe.ops.cuda.streams import CudaStream
 from flowpipe.ops.feature_protocol import FeatureOps, Keypoints, Points
 from flowpipe.ops.reference_features import AKAZE_THRESHOLD, NO_KEYPOINTS
+from flowpipe.ops.tables import AKAZE_BORDER_PX, MLDB_WORDS
 
 T = TypeVar("T")
 
@@ -27,7 +28,6 @@ BLOCKS, THREADS = 32, 256  # of a frame, where threads share a list of unknown l
 CHOICE_THREADS = 512  # of a block that has a frame to itself
 BITS_THREADS = 96  # of a block that has a keypoint: one for each mean
 MOST_APART_PX = 46340  # its square fits in an int
-AKAZE_BORDER_PX, MLDB_WORDS = 29, 8  # as in kernels/cuda/akaze.cu; words of 64 bits
 # OpenCV 5 computes rows in steps of 32 columns with fused multiply-add and the rest without;
 # OpenCV 4 fuses everywhere.
 PLAIN_STEP = 32 if int(cv2.__version__.split(".")[0]) >= 5 else 1

@@ -16,16 +16,22 @@ from numpy.typing import NDArray
 
 from flowpipe.ops.cuda.errors import translate_errors
 from flowpipe.ops.cuda.kernels import Kernels
-from flowpipe.ops.cuda.settings import HALO_PX, ROW_FLOATS, Settings, stride, tiles
+from flowpipe.ops.cuda.settings import ROW_FLOATS, Settings, stride, tiles
 from flowpipe.ops.cuda.streams import CudaStream
-from flowpipe.ops.tables import BORDER_PX, COEFFICIENTS, SAMPLINGS, UNKNOWNS
+from flowpipe.ops.tables import (
+    BORDER_PX,
+    CHUNK,
+    COEFFICIENTS,
+    HALO_PX,
+    PROGRESS,
+    QUEUE,
+    SAMPLINGS,
+    TILE_ROWS,
+    UNKNOWNS,
+)
 from flowpipe.ops.tvl1_protocol import TVL1Model
 
 TILE_BLOCK = (32, 16, 1)
-TILE_ROWS = 4  # of a thread, ROWS in kernels/cuda/tile.cuh
-PROGRESS = ("warps", "fresh", "done", "check", "end", "converged", "side", "arrived", "total")
-QUEUE = ("left", "next", "pairs")
-CHUNK = 8  # columns whose fields lie together, kernels/cuda/fields.cuh
 
 
 class ArenaLayout:

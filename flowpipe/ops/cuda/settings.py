@@ -12,13 +12,14 @@ from dataclasses import asdict, dataclass
 from math import inf
 
 from flowpipe.errors import BackendError
+from flowpipe.ops.tables import COEFFICIENTS, HALO_PX, TILE_PX, UNKNOWNS
 from flowpipe.words import unknown_name
 
 VARIABLE = "FLOWPIPE_CUDA_SETTINGS"
 
-TILE_PX, HALO_PX = 64, 4  # TILE and ITERATIONS of kernels/cuda/tile.cuh
 ROW_FLOATS = 16  # rows are padded to these: two fields of a row are whole cache lines
-STATE_BYTES = 4 * (2 * 6 + 4)  # of a pixel: two copies of six fields, four coefficients
+STATE_BYTES = 4 * (2 * len(UNKNOWNS) + len(COEFFICIENTS))
+"""Bytes of a pixel: two copies of the unknowns, and the coefficients."""
 
 LEAST_WINDOW_BYTES = 32 << 20  # 5 frames of 1080p, one of 4K
 MOST_WINDOW_BYTES = 96 << 20  # 16 and 4

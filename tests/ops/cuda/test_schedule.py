@@ -14,8 +14,8 @@ from flowpipe.errors import DeviceLostError
 from flowpipe.flow.tvl1 import TVL1Params, TVL1Solver
 from flowpipe.ops.cpu import native_core
 from flowpipe.ops.cuda.schedule import ArenaLayout, LevelSchedule
-from flowpipe.ops.cuda.settings import HALO_PX, Settings, tiles
-from flowpipe.ops.tables import FIELDS
+from flowpipe.ops.cuda.settings import Settings, tiles
+from flowpipe.ops.tables import FIELDS, HALO_PX
 
 pytestmark = pytest.mark.skipif(not native_core().available, reason=native_core().reason or "none")
 
