@@ -105,7 +105,12 @@ def are_colours(channels: int) -> bool:
     return channels == len(COLOURS)
 
 
-_CLIPPED = Column("clipped", "<u4")  # values of one image outside the quantiser's range
+CLIPPED = Column("clipped", "<u4")
+"""Number of values of one image outside the quantiser's range."""
+HOMOGRAPHY = Column("homography", "<f8", (3, 3))
+"""Map from pixels of the first frame to those of the second."""
+MATCHES, INLIERS = Column("matches", "<u4"), Column("inliers", "<u4")
+"""Number of matches that the homography was estimated from, and of those that agree with it."""
 
 MODALITIES = {
     row.name: row
@@ -119,25 +124,20 @@ MODALITIES = {
             "flow", AXES, context=1, zero_level=128, maker="flow",
             codec="jpeg", subsampling="gray", bytes_per_pixel=0.08, snippet_length=5,
             files=("flow_x", "flow_y"), other_stems="(?:flow_)?(?P<axis>[xy])",
-            flows=1, columns=(_CLIPPED,),
+            flows=1, columns=(CLIPPED,),
         ),
         Modality(
             "warped_flow", AXES, context=1, zero_level=128, maker="warped flow",
             codec="jpeg", subsampling="gray", bytes_per_pixel=0.08, snippet_length=5,
             files=("warp_x", "warp_y"),
             flows=2,
-            columns=(
-                _CLIPPED,
-                Column("homography", "<f8", (3, 3)),  # maps first-frame pixels to the second frame
-                Column("matches", "<u4"),
-                Column("inliers", "<u4"),
-            ),
+            columns=(CLIPPED, HOMOGRAPHY, MATCHES, INLIERS),
         ),
         Modality(
             "rgb_diff", COLOURS, context=1, zero_level=128, maker="differences",
             codec="jpeg", subsampling="444", bytes_per_pixel=0.30, snippet_length=5,
             files=("diff",),
-            columns=(_CLIPPED,), difference_of="rgb",
+            columns=(CLIPPED,), difference_of="rgb",
         ),
     )
 }  # fmt: skip

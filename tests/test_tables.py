@@ -183,3 +183,47 @@ def test_each_modality_has_its_maker_and_codec() -> None:
         assert found or not row.other_stems
         axis = found.groupdict().get("axis") if found else None
         assert axis == (row.planes[-1] if found and row.is_flow else None)
+
+
+def attributes_by_literal(source: str) -> list[str]:
+    """Lines that name an HDF5 attribute by a literal, as ``shard.attrs["seal"]``."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        named: list[ast.expr] = []
+        if isinstance(node, ast.Subscript) and is_attrs(node.value):
+            named = [node.slice]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            named = node.args[:1] if is_attrs(node.func.value) else []
+        elif isinstance(node, ast.Compare) and any(map(is_attrs, node.comparators)):
+            named = [node.left]
+        if any(isinstance(value, ast.Constant) for value in named):
+            found.append(f"line {node.lineno}: {ast.unparse(node)}")
+    return found
+
+
+def is_attrs(node: ast.expr) -> bool:
+    return isinstance(node, ast.Attribute) and node.attr == "attrs"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in python_below("flowpipe") if PACKAGE / "features" not in path.parents],
+    ids=lambda p: str(p.relative_to(PACKAGE)),
+)
+def test_attributes_of_shards_are_named_in_layout(path: Path) -> None:
+    """A file of features has its own format, which `features` declares."""
+    assert not attributes_by_literal(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        'seal = file.attrs["seal"]',
+        'group.attrs["codec"] = text',
+        'recipe = shard.attrs.get("recipe", "")',
+        'file.attrs.modify("seal", value)',
+        'if "backend" in file.attrs: pass',
+    ],
+)
+def test_the_law_on_attributes_finds_what_breaks_it(planted: str) -> None:
+    assert attributes_by_literal(planted)

@@ -23,6 +23,8 @@ from flowpipe.errors import FormatError
 from flowpipe.words import count_noun, list_some
 
 _SHOWN = 5
+# Names in the HDF5 file.
+_IDS, _VALUES, _LABELS, _FACTS = "video_ids", "scores", "labels", "facts"
 
 
 @dataclass(frozen=True)
@@ -95,13 +97,11 @@ def write_scores(path: Path, scores: Scores, facts: Mapping[str, Any]) -> None:
     """
     content = io.BytesIO()
     with h5py.File(content, "w") as file:
-        file.create_dataset(
-            "video_ids", data=list(scores.video_ids), dtype=h5py.string_dtype("utf-8")
-        )
-        file["scores"] = np.asarray(scores.values, np.float64)
+        file.create_dataset(_IDS, data=list(scores.video_ids), dtype=h5py.string_dtype("utf-8"))
+        file[_VALUES] = np.asarray(scores.values, np.float64)
         if scores.positives is not None:
-            file["labels"] = scores.positives.astype(np.uint8)
-        file.attrs["facts"] = json.dumps(facts, ensure_ascii=False, sort_keys=True)
+            file[_LABELS] = scores.positives.astype(np.uint8)
+        file.attrs[_FACTS] = json.dumps(facts, ensure_ascii=False, sort_keys=True)
     write_atomic(path, content.getvalue(), "scores")
 
 
@@ -126,7 +126,7 @@ def read_facts(path: Path) -> dict[str, Any]:
     if path.suffix != ".h5":
         return {}
     with _translate_h5_errors(path), h5py.File(path, "r") as file:
-        facts = file.attrs.get("facts", "{}")
+        facts = file.attrs.get(_FACTS, "{}")
     values: dict[str, Any] = strict.parse_json(facts, f"the facts in {path}")
     return values
 
@@ -199,9 +199,9 @@ def read_h5(path: Path) -> Scores:
         If the file is not one that `write_scores` wrote.
     """
     with _translate_h5_errors(path), h5py.File(path, "r") as file:
-        ids = tuple(text.decode() for text in file["video_ids"][()].tolist())
-        values = np.asarray(file["scores"][()], np.float64)
-        labels = np.asarray(file["labels"][()]) > 0 if "labels" in file else None
+        ids = tuple(text.decode() for text in file[_IDS][()].tolist())
+        values = np.asarray(file[_VALUES][()], np.float64)
+        labels = np.asarray(file[_LABELS][()]) > 0 if _LABELS in file else None
         if values.ndim != 2 or len(values) != len(ids) or not np.isfinite(values).all():
             raise ValueError(f"{len(ids)} ids and scores of {values.shape}, all finite wanted")
         return Scores(str(path), ids, values, labels)

@@ -22,7 +22,7 @@ from flowpipe.flow.warped import (
     load_boxes,
     subtract_motion,
 )
-from flowpipe.modality import MODALITIES
+from flowpipe.modality import CLIPPED, HOMOGRAPHY, INLIERS, MATCHES, MODALITIES
 from flowpipe.ops import Ops
 from flowpipe.prefetch import CallerThread
 from flowpipe.types import Planes
@@ -284,7 +284,7 @@ def _frames(window: FrameWindow) -> Made:
 
 def _flow(window: FrameWindow) -> Made:
     data, clipped = window.maker.ops.quantise(window.flow, window.maker.recipe.bound)
-    return data, {"clipped": clipped}
+    return data, {CLIPPED.name: clipped}
 
 
 def _warped_flow(window: FrameWindow) -> Made:
@@ -302,16 +302,16 @@ def _warped_flow(window: FrameWindow) -> Made:
     )
     data, clipped = maker.ops.quantise(warped, maker.recipe.bound)
     return data, {
-        "clipped": clipped,
-        "homography": motions.homographies,
-        "matches": motions.matches,
-        "inliers": motions.inliers,
+        CLIPPED.name: clipped,
+        HOMOGRAPHY.name: motions.homographies,
+        MATCHES.name: motions.matches,
+        INLIERS.name: motions.inliers,
     }
 
 
 def _differences(window: FrameWindow) -> Made:
     data, clipped = window.maker.ops.difference(window.pixels)
-    return data, {"clipped": clipped}
+    return data, {CLIPPED.name: clipped}
 
 
 MAKERS: dict[str, Callable[[FrameWindow], Made]] = {

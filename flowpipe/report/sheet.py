@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.modality import MODALITIES
+from flowpipe.modality import HOMOGRAPHY, MODALITIES
 from flowpipe.notes import count_notes
 from flowpipe.report.colours import flow_colours
 from flowpipe.report.page import SOFT, WARNING, Page, scale_to, text_width
@@ -269,8 +269,8 @@ def _modality_lines(store: Store, video: Video, name: str) -> list[str]:
         lines.append("gray is no change")
     if name in video.clipped_share:
         lines.append(f"clipped {100 * video.clipped_share[name]:.2g} %")
-    if count and any(column.name == "homography" for column in row.columns):
-        moved = (store.column(video.video_id, name, "homography") != np.eye(3)).any(axis=(1, 2))
+    if count and HOMOGRAPHY in row.columns:
+        moved = (store.column(video.video_id, name, HOMOGRAPHY.name) != np.eye(3)).any(axis=(1, 2))
         lines.append("camera motion removed")
         lines.append(f"in {int(moved.sum())} of {count_noun(count, 'pair')}")
     return lines

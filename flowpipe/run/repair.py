@@ -143,7 +143,9 @@ def _keep_good(path: Path) -> tuple[list[SpanKey], dict[SpanKey, str]]:
     records = read_manifest(path.parent.parent, keys=False).records
     draft = writer_like(shard, path.with_name(f"{shard_name([(path.stem, 0, 1)])}.h5"))
     with draft as writer:
-        kept, lost = salvage(path, writer, records.get((path.name, shard.attrs["seal"]), {}))
+        kept, lost = salvage(
+            path, writer, records.get((path.name, shard.attrs[layout.ATTR_SEAL]), {})
+        )
         if kept:
             writer.publish()
     return kept, lost

@@ -126,7 +126,8 @@ def _root(shard: Shard, digest: str) -> Iterator[Fault]:
     if hashlib.sha256(recipe.encode()).hexdigest() != shard.attrs[layout.ATTR_DIGEST]:
         yield "", "S02", "the recipe does not have its digest"
     if shard.attrs[layout.ATTR_DIGEST] != digest:
-        yield "", "S04", f"made with another recipe than the store: {shard.attrs['recipe_digest']}"
+        there = shard.attrs[layout.ATTR_DIGEST]
+        yield "", "S04", f"made with another recipe than the store: {there}"
 
 
 def _videos(shard: Shard) -> Iterator[Fault]:
@@ -168,8 +169,14 @@ def _meta(e: Entry) -> Iterator[Fault]:
 def _stream_tables(shard: Shard, modality: str, stream: ShardStream) -> Iterator[Fault]:
     if stream.codec.get("name") not in codec.CODECS:
         yield "", "S15", f"{modality} has the unknown codec {stream.codec}"
+    wanted = layout.stream_attributes(modality, stream.codec, stream.quantiser)
+    for name in (layout.ATTR_CHANNELS, layout.ATTR_CONTEXT):
+        if stream.attrs[name] != wanted[name]:
+            yield "", "S15", f"{modality} has {name} {stream.attrs[name]}, not {wanted[name]}"
+    if not isinstance(stream.attrs[layout.ATTR_ALIGNMENT], str):
+        yield "", "S15", f"{modality} has no {layout.ATTR_ALIGNMENT}"
     images, offset = len(stream.crc32), stream.offset
-    end = int(offset[-1]) + stream.at[layout.BYTES]
+    end = int(offset[-1]) + stream.at[layout.BYTES.name]
     if int(offset[0]) or np.any(offset[1:] <= offset[:-1]) or end > shard.path.stat().st_size:
         yield "", "S16", f"{modality} offsets are not 0 at first, increasing and inside the file"
     first, context = 0, MODALITIES[modality].context
@@ -221,7 +228,7 @@ def _decodes(
         if image in bad:
             continue
         start, stop = stream.offset[image : image + 2].tolist()
-        payload = os.pread(fd, stop - start, stream.at[layout.BYTES] + start)
+        payload = os.pread(fd, stop - start, stream.at[layout.BYTES.name] + start)
         try:
             size = codec.CODECS[stream.codec["name"]].read_size(payload)
             if math.prod(size) != channels * height * width:

@@ -28,7 +28,7 @@ ABI = 3  # as in kernels/cpu/snippets.cpp
 Part = tuple[int, int, int, int]
 """Crop of an image, pixels: top, bottom, left, right; bottom and right are exclusive."""
 
-_SNIPPET = np.dtype(
+SNIPPET = np.dtype(
     [(name, "<i8") for name in (
         "offsets_at", "crcs_at", "end", "bytes_at", "count", "fd", "image_bytes",
         "height", "width", "components", "planes", "top", "bottom", "left", "right",
@@ -142,7 +142,7 @@ def read_images(wants: Sequence[ImageRequest], threads: int, *, check: bool) -> 
     failed = np.ones(len(wants), np.uint8)
     if library is None or not wants:
         return failed.astype(bool)
-    table = np.array([_row(want, check) for want in wants], _SNIPPET)
+    table = np.array([_row(want, check) for want in wants], SNIPPET)
     library.flowpipe_snippets(
         ctypes.c_long(len(wants)), ctypes.c_void_p(table.ctypes.data), ctypes.c_long(threads),
         ctypes.c_void_p(failed.ctypes.data),
@@ -181,7 +181,7 @@ def copy_crop(planes: NDArray[np.uint8], part: Part, out: NDArray[np.uint8]) -> 
 
 
 def _row(want: ImageRequest, check: bool) -> tuple[int, ...]:
-    """Return the fields of `_SNIPPET`, in its order."""
+    """Return the fields of `SNIPPET`, in its order."""
     count, rows, columns, *colours = want.out.shape
     components, (height, width) = math.prod(colours), want.size
     fd, end, bytes_at, offsets_at, crcs_at = want.shard.locate(want.modality, want.first, count)

@@ -83,14 +83,14 @@ def create_store(
         (path / layout.SHARDS_FOLDER).mkdir(parents=True, exist_ok=True)
         if not final.exists():
             values = {
-                "format": layout.STORE_FORMAT,
-                "format_version": layout.FORMAT_VERSION,
-                "flowpipe_version": flowpipe.__version__,
-                "recipe_digest": recipe_digest,
-                "recipe": recipe,
+                layout.ATTR_FORMAT: layout.STORE_FORMAT,
+                layout.ATTR_VERSION: layout.FORMAT_VERSION,
+                layout.ATTR_FLOWPIPE: flowpipe.__version__,
+                layout.ATTR_DIGEST: recipe_digest,
+                layout.ATTR_RECIPE: recipe,
                 "dataset": dict(dataset),
                 "class_names": list(class_names),
-                "created_utc": _now(),
+                layout.ATTR_CREATED: _now(),
             }
             text = json.dumps(values, indent=1, allow_nan=False) + "\n"
             _write_once(final, text.encode())
@@ -135,20 +135,20 @@ def read_store_header(path: str | Path) -> StoreHeader:
     except FormatError as error:
         raise layout.broken_clause("S01", str(error), error) from error
     try:
-        if values["format"] != layout.STORE_FORMAT:
-            raise layout.broken_clause("S01", f"{final} has format {values['format']!r}")
-        layout.check_version(values["format_version"], final)
-        text = values["recipe"]
-        if hashlib.sha256(text.encode()).hexdigest() != values["recipe_digest"]:
+        if values[layout.ATTR_FORMAT] != layout.STORE_FORMAT:
+            raise layout.broken_clause("S01", f"{final} has format {values[layout.ATTR_FORMAT]!r}")
+        layout.check_version(values[layout.ATTR_VERSION], final)
+        text = values[layout.ATTR_RECIPE]
+        if hashlib.sha256(text.encode()).hexdigest() != values[layout.ATTR_DIGEST]:
             raise layout.broken_clause("S02", f"{final}: the recipe does not have its digest")
         return StoreHeader(
-            format_version=values["format_version"],
-            flowpipe_version=values["flowpipe_version"],
+            format_version=values[layout.ATTR_VERSION],
+            flowpipe_version=values[layout.ATTR_FLOWPIPE],
             recipe=strict.parse_json(text, f"the recipe in {final}"),
-            recipe_digest=values["recipe_digest"],
+            recipe_digest=values[layout.ATTR_DIGEST],
             dataset=dict(values["dataset"]),
             class_names=tuple(values["class_names"]),
-            created_utc=values["created_utc"],
+            created_utc=values[layout.ATTR_CREATED],
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise layout.broken_clause("S01", f"{final} lacks or mistypes {error}") from error

@@ -161,7 +161,7 @@ def write_index(store: Path, catalogue: Catalogue, sources: IndexedState) -> Pat
         with h5py.File(
             draft, "w-", libver=("v110", "v110"), locking=False, userblock_size=_USER_BLOCK_BYTES
         ) as file:
-            file.attrs["format"] = "flowpipe-index"
+            file.attrs[layout.ATTR_FORMAT] = layout.INDEX_FORMAT
             contents: dict[str, Any] = {
                 "tables": {name: _write_table(file, name, t) for name, t in tables.items()},
                 "used": catalogue.table.used,

@@ -17,6 +17,7 @@ from flowpipe.types import MAX_VIDEO_ID_BYTES
 
 FORMAT = "flowpipe-shard"
 STORE_FORMAT = "flowpipe-store"
+INDEX_FORMAT = "flowpipe-index"
 FORMAT_VERSION = "1.1"
 """major.minor: a reader refuses other majors, and ignores unknown parts of later minors."""
 
@@ -28,7 +29,7 @@ INDEX_FILE = "index.h5"
 MANIFEST_FOLDER = "manifest"
 SHARD_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.h5")
 
-# root attributes of a shard
+# root attributes of a shard; some are keys of store.json too
 ATTR_FORMAT = "format"
 ATTR_VERSION = "format_version"
 ATTR_FLOWPIPE = "flowpipe_version"
@@ -44,18 +45,86 @@ ROOT_ATTRS = (
 UNSEALED = "0" * 64
 """The seal while a shard is being written."""
 
-# groups and tables
+# groups and tables, in the order in which they are written
+TEXT = "UTF-8"
+"""Type of a table of texts of variable length."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """HDF5 dataset of a shard, as section 3 of FORMAT.md lists it."""
+
+    name: str
+    dtype: str
+    """NumPy type string, little-endian, or `TEXT`."""
+    rows: str
+    """Number of rows: V entries, F frames, N images, N+1, or B bytes of payloads."""
+    shape: tuple[int, ...] = ()
+    """Shape of one row."""
+
+    @property
+    def row(self) -> np.dtype[Any]:
+        """Dtype of one row, with its shape."""
+        return np.dtype((self.dtype, self.shape))
+
+
 VIDEOS = "videos"
-VIDEO_ID, META, STATUS = "video_id", "meta", "status"
-"""Text columns of `VIDEOS`: UTF-8 of variable length."""
-VIDEO_COLUMNS = {"part": "<u4", "parts": "<u4", "frame_first": "<u8", "frames": "<u8"}
+VIDEO_ID, META, STATUS = (Table(name, TEXT, "V") for name in ("video_id", "meta", "status"))
+VIDEO_TABLES = (
+    VIDEO_ID,
+    STATUS,
+    META,
+    Table("part", "<u4", "V"),
+    Table("parts", "<u4", "V"),
+    Table("frame_first", "<u8", "V"),
+    Table("frames", "<u8", "V"),
+)
+"""Tables of the entries; each has the name of a field of `Entry`."""
 FRAMES = "frames"
-PTS = "pts_s"
+PTS = Table("pts_s", "<f8", "F")
 STREAMS = "streams"
-BYTES, OFFSET, CRC = "bytes", "offset", "crc32"
-FIRST, COUNT, HEIGHT, WIDTH = "first", "count", "height", "width"
-IMAGE_COLUMNS = {OFFSET: "<u8", CRC: "<u4"}
-ENTRY_COLUMNS = {FIRST: "<u8", COUNT: "<u8", HEIGHT: "<u4", WIDTH: "<u4"}
+ENTRY_TABLES = (
+    Table("first", "<u8", "V"),
+    Table("count", "<u8", "V"),
+    Table("height", "<u4", "V"),
+    Table("width", "<u4", "V"),
+)
+"""Tables of a stream with a row per entry; see `Entry.in_stream`."""
+OFFSET, CRC = Table("offset", "<u8", "N+1"), Table("crc32", "<u4", "N")
+BYTES = Table("bytes", "|u1", "B")
+
+
+def column_tables(modality: str) -> tuple[Table, ...]:
+    """Return the tables of a modality's columns.
+
+    Parameters
+    ----------
+    modality : str
+        A key of `MODALITIES`.
+
+    Returns
+    -------
+    tuple of Table
+        Tables, in the order in which they are written.
+    """
+    return tuple(Table(c.name, c.dtype, "N", c.shape) for c in MODALITIES[modality].columns)
+
+
+def image_tables(modality: str) -> tuple[Table, ...]:
+    """Return the tables of a stream with a row per image.
+
+    Parameters
+    ----------
+    modality : str
+        A key of `MODALITIES`.
+
+    Returns
+    -------
+    tuple of Table
+        Tables, in the order in which they are written.
+    """
+    return OFFSET, CRC, *column_tables(modality)
+
 
 # attributes of a stream
 ATTR_CODEC = "codec"
@@ -63,7 +132,36 @@ ATTR_QUANTISER = "quantiser"
 ATTR_CHANNELS = "channels"
 ATTR_CONTEXT = "context"
 ATTR_ALIGNMENT = "alignment"
-STREAM_ATTRS = (ATTR_CODEC, ATTR_QUANTISER, ATTR_CHANNELS, ATTR_CONTEXT, ATTR_ALIGNMENT)
+
+
+def stream_attributes(
+    modality: str, codec: Mapping[str, Any], quantiser: Mapping[str, Any]
+) -> dict[str, str | int]:
+    """Return the attributes of a stream, in the order in which they are written.
+
+    Parameters
+    ----------
+    modality : str
+        A key of `MODALITIES`.
+    codec : mapping
+        Name and params of the codec.
+    quantiser : mapping
+        Quantiser of `quantiser_of`.
+
+    Returns
+    -------
+    dict of str to str or int
+        Values by name.
+    """
+    row = MODALITIES[modality]
+    return {
+        ATTR_CODEC: to_json(codec),
+        ATTR_QUANTISER: to_json(quantiser),
+        ATTR_CHANNELS: row.channels,
+        ATTR_CONTEXT: row.context,
+        ATTR_ALIGNMENT: alignment(modality),
+    }
+
 
 STATUSES = ("done", "partial")
 META_KEYS = ("record", "source", "facts", "status", "reason", "clipped_share")
@@ -105,6 +203,21 @@ class Entry:
     def key(self) -> tuple[str, int, int]:
         """(video_id, part, parts): key of the entry in a store."""
         return self.video_id, self.part, self.parts
+
+    def in_stream(self, modality: str) -> tuple[int, int, int, int]:
+        """Return the entry's row in the tables `ENTRY_TABLES` of a stream.
+
+        Parameters
+        ----------
+        modality : str
+            Modality of the stream.
+
+        Returns
+        -------
+        tuple of int
+            First image, number of images, height and width.
+        """
+        return self.first[modality], self.images[modality], *self.size[modality]
 
 
 def alignment(modality: str) -> str:
@@ -203,22 +316,6 @@ def to_json(values: Any) -> str:
     if text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text):
         return text
     return json.dumps(values, separators=(",", ":"), allow_nan=False)
-
-
-def column_dtypes(modality: str) -> dict[str, np.dtype[Any]]:
-    """Return the dtypes of a stream's columns.
-
-    Parameters
-    ----------
-    modality : str
-        A key of `MODALITIES`.
-
-    Returns
-    -------
-    dict of str to dtype
-        Dtype by column, with its shape per image.
-    """
-    return {c.name: np.dtype((c.dtype, c.shape)) for c in MODALITIES[modality].columns}
 
 
 class BrokenClauseError(FormatError):

@@ -39,7 +39,7 @@ def bad_payloads(fd: int, stream: ShardStream, crc32: NDArray[np.uint32]) -> Ite
         while end < count and offset[end + 1] - offset[k] <= _READ_BYTES:
             end += 1
         block = memoryview(
-            os.pread(fd, offset[end] - offset[k], stream.at[layout.BYTES] + offset[k])
+            os.pread(fd, offset[end] - offset[k], stream.at[layout.BYTES.name] + offset[k])
         )
         for image in range(k, end):
             start = offset[image] - offset[k]

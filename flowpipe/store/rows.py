@@ -372,5 +372,5 @@ def check_bounds(shard: Shard) -> None:
             raise layout.broken_clause(
                 "S16", f"{name}: offsets of {modality} do not increase from 0"
             )
-        if int(offset[-1]) > end - stream.at[layout.BYTES]:
+        if int(offset[-1]) > end - stream.at[layout.BYTES.name]:
             raise layout.broken_clause("S16", f"{name}: images of {modality} lie outside the file")

@@ -127,7 +127,9 @@ def copy_entry(
             stop = min(start + _WINDOW, first + entry.images[modality])
             offsets = stream.offset[start : stop + 1].tolist()
             try:
-                block = os.pread(fd, offsets[-1] - offsets[0], stream.at[layout.BYTES] + offsets[0])
+                block = os.pread(
+                    fd, offsets[-1] - offsets[0], stream.at[layout.BYTES.name] + offsets[0]
+                )
             except OSError as error:
                 message = f"{shard.path} cannot be read: {error.strerror}"
                 raise layout.broken_clause("S17", message, error) from error

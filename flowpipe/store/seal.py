@@ -49,7 +49,7 @@ def compute_seal(file: h5py.File) -> str:
         if isinstance(node, h5py.Dataset):
             text("text" if h5py.check_string_dtype(node.dtype) else node.dtype.str)
             text(str(node.shape))
-            if name.rpartition("/")[2] == layout.BYTES:
+            if name.rpartition("/")[2] == layout.BYTES.name:
                 continue
             if h5py.check_string_dtype(node.dtype):
                 for value in node[()]:

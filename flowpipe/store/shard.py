@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,11 +44,23 @@ class ShardStream:
     crc32: NDArray[np.uint32]
     """CRC-32 of each payload, (N,)."""
     entry_columns: Mapping[str, NDArray[Any]]
-    """Columns `layout.ENTRY_COLUMNS`, one value per entry."""
+    """Tables `layout.ENTRY_TABLES` by name, one value per entry."""
     columns: Mapping[str, NDArray[Any]]
-    """Columns of the modality, one value per image."""
+    """Tables `layout.column_tables` by name, one value per image."""
     at: Mapping[str, int] = field(default_factory=dict)
     """Position in the file of each table and of the payloads (``bytes``), bytes."""
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    """Attributes `layout.stream_attributes` as the file has them; None for one that it lacks."""
+
+    @property
+    def tables(self) -> dict[str, NDArray[Any]]:
+        """Values of every table but the payloads, by name."""
+        return {
+            **self.entry_columns,
+            **self.columns,
+            layout.OFFSET.name: self.offset,
+            layout.CRC.name: self.crc32,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,32 +109,22 @@ def create_shard(path: Path, shard: Shard) -> dict[str, int]:
         for name in layout.ROOT_ATTRS:
             file.attrs[name] = shard.attrs[name]
         videos = file.create_group(layout.VIDEOS)
-        _text(videos, layout.VIDEO_ID, [e.video_id for e in entries])
-        _text(videos, layout.STATUS, [e.status for e in entries])
-        _text(videos, layout.META, [e.meta for e in entries])
-        for name, dtype in layout.VIDEO_COLUMNS.items():
-            videos[name] = np.array([getattr(e, name) for e in entries], dtype)
-        file.create_group(layout.FRAMES)[layout.PTS] = shard.pts_s.astype("<f8")
+        for table in layout.VIDEO_TABLES:
+            _write(videos, table, [getattr(e, table.name) for e in entries])
+        _write(file.create_group(layout.FRAMES), layout.PTS, shard.pts_s)
         streams = file.create_group(layout.STREAMS)
         for modality, stream in shard.streams.items():
             group = streams.create_group(modality)
-            row = MODALITIES[modality]
-            group.attrs[layout.ATTR_CODEC] = layout.to_json(stream.codec)
-            group.attrs[layout.ATTR_QUANTISER] = layout.to_json(stream.quantiser)
-            group.attrs[layout.ATTR_CHANNELS] = row.channels
-            group.attrs[layout.ATTR_CONTEXT] = row.context
-            group.attrs[layout.ATTR_ALIGNMENT] = layout.alignment(modality)
-            for name, dtype in layout.ENTRY_COLUMNS.items():
-                group[name] = stream.entry_columns[name].astype(dtype)
-            group[layout.OFFSET] = stream.offset.astype("<u8")
-            group[layout.CRC] = stream.crc32.astype("<u4")
-            for column in row.columns:
-                group[column.name] = stream.columns[column.name].astype(column.dtype)
+            attributes = layout.stream_attributes(modality, stream.codec, stream.quantiser)
+            for name, value in attributes.items():
+                group.attrs[name] = value
+            for table in (*layout.ENTRY_TABLES, *layout.image_tables(modality)):
+                _write(group, table, stream.tables[table.name])
         # Payloads come last, so that the tables lie together at the beginning of the file.
         for modality, stream in shard.streams.items():
             _reserve(streams[modality], int(stream.offset[-1]))
         file.flush()
-        return {name: _position(streams[name][layout.BYTES]) for name in shard.streams}
+        return {name: _position(streams[name][layout.BYTES.name]) for name in shard.streams}
 
 
 def seal_shard(path: Path) -> str:
@@ -253,7 +255,7 @@ def check_storage(file: h5py.File, path: Path) -> None:
         wanted, at = node.size * node.id.get_type().get_size(), node.id.get_offset()
         if wanted > size or (at is not None and not 0 <= at <= size - wanted):
             raise broken_clause("S09", f"{path.name}: /{name} lies outside the file")
-        if wanted > _MOST_TABLE_BYTES and name.rpartition("/")[2] != layout.BYTES:
+        if wanted > _MOST_TABLE_BYTES and name.rpartition("/")[2] != layout.BYTES.name:
             raise broken_clause(
                 "S09", f"{path.name}: /{name} has {wanted} bytes, too many for a table"
             )
@@ -268,78 +270,94 @@ def check_storage(file: h5py.File, path: Path) -> None:
 
 def _read(path: Path, file: h5py.File, attrs: Mapping[str, str]) -> Shard:
     videos, streams = file[layout.VIDEOS], {}
-    ids = _read_text(videos, layout.VIDEO_ID)
-    statuses, metas = _read_text(videos, layout.STATUS), _read_text(videos, layout.META)
-    columns = {n: _column(videos, n, d, len(ids)) for n, d in layout.VIDEO_COLUMNS.items()}
-    if len(statuses) != len(ids) or len(metas) != len(ids):
+    texts = [table for table in layout.VIDEO_TABLES if table.dtype == layout.TEXT]
+    columns: dict[str, list[Any]] = {table.name: _read_text(videos, table) for table in texts}
+    count = len(columns[layout.VIDEO_ID.name])
+    for table in layout.VIDEO_TABLES:
+        if table not in texts:
+            columns[table.name] = _read_values(videos, table, count).tolist()
+    if any(len(values) != count for values in columns.values()):
         raise broken_clause("S10", f"{path.name}: the columns of /videos differ in length")
-    pts = file[layout.FRAMES][layout.PTS]
+    pts = file[layout.FRAMES][layout.PTS.name]
     for modality in file[layout.STREAMS]:
         if modality in MODALITIES:  # a later minor version may bring more
-            streams[modality] = _read_stream(file[layout.STREAMS][modality], modality, len(ids))
+            streams[modality] = _read_stream(file[layout.STREAMS][modality], modality, count)
+    spans = {
+        name: list(
+            zip(*(s.entry_columns[t.name].tolist() for t in layout.ENTRY_TABLES), strict=True)
+        )
+        for name, s in streams.items()
+    }
     entries = tuple(
         Entry(
-            ids[v], part, parts, status=statuses[v], frames=frames, frame_first=frame_first,
-            images={m: int(s.entry_columns[layout.COUNT][v]) for m, s in streams.items()},
-            first={m: int(s.entry_columns[layout.FIRST][v]) for m, s in streams.items()},
-            size={
-                m: (int(s.entry_columns[layout.HEIGHT][v]), int(s.entry_columns[layout.WIDTH][v]))
-                for m, s in streams.items()
-            },
-            meta=metas[v],
+            **dict(zip(columns, values, strict=True)),
+            first={name: rows[v][0] for name, rows in spans.items()},
+            images={name: rows[v][1] for name, rows in spans.items()},
+            size={name: rows[v][2:] for name, rows in spans.items()},
         )
-        for v, (part, parts, frame_first, frames) in enumerate(
-            zip(*(columns[name].tolist() for name in layout.VIDEO_COLUMNS), strict=True)
-        )
-    )  # fmt: skip
-    pts_s = _column(file[layout.FRAMES], layout.PTS, "<f8", pts.shape[0])
+        for v, values in enumerate(zip(*columns.values(), strict=True))
+    )
+    pts_s = _read_values(file[layout.FRAMES], layout.PTS, pts.shape[0])
     return Shard(
         path=path, attrs=attrs, entries=entries, pts_s=pts_s, pts_at=_position(pts), streams=streams
     )
 
 
 def _read_stream(group: h5py.Group, modality: str, videos: int) -> ShardStream:
-    count = group[layout.CRC].shape[0]
-    extra = [column.name for column in MODALITIES[modality].columns]
-    places = (layout.BYTES, layout.OFFSET, layout.CRC, *extra)
+    images = group[layout.CRC.name].shape[0]
+    counts = {"V": videos, "N": images, "N+1": images + 1}
+    of_images = layout.image_tables(modality)
+    _check_table(group, layout.BYTES, group[layout.BYTES.name].size)
+    values = {
+        table.name: _read_values(group, table, counts[table.rows])
+        for table in (*of_images, *layout.ENTRY_TABLES)
+    }
+    codec, quantiser = (
+        strict.parse_json(_attribute(group, name, "S15"), f"{modality} {name}")
+        for name in (layout.ATTR_CODEC, layout.ATTR_QUANTISER)
+    )
     return ShardStream(
-        codec=strict.parse_json(_attribute(group, layout.ATTR_CODEC, "S15"), f"{modality} codec"),
-        quantiser=strict.parse_json(
-            _attribute(group, layout.ATTR_QUANTISER, "S15"), f"{modality} quantiser"
-        ),
-        offset=_column(group, layout.OFFSET, "<u8", count + 1),
-        crc32=_column(group, layout.CRC, "<u4", count),
-        entry_columns={n: _column(group, n, d, videos) for n, d in layout.ENTRY_COLUMNS.items()},
-        columns={
-            c.name: _column(group, c.name, c.dtype, count, c.shape)
-            for c in MODALITIES[modality].columns
-        },
-        at={name: _position(group[name]) for name in places},
+        codec=codec,
+        quantiser=quantiser,
+        offset=values[layout.OFFSET.name],
+        crc32=values[layout.CRC.name],
+        entry_columns={table.name: values[table.name] for table in layout.ENTRY_TABLES},
+        columns={table.name: values[table.name] for table in layout.column_tables(modality)},
+        at={table.name: _position(group[table.name]) for table in (layout.BYTES, *of_images)},
+        attrs={n: group.attrs.get(n) for n in layout.stream_attributes(modality, codec, quantiser)},
     )
 
 
-def _column(
-    group: h5py.Group, name: str, dtype: str, count: int, shape: tuple[int, ...] = ()
-) -> NDArray[Any]:
-    table = group[name]
-    if table.dtype != np.dtype(dtype) or table.shape != (count, *shape) or table.chunks is not None:
+def _check_table(group: h5py.Group, table: layout.Table, count: int) -> None:
+    """Raise BrokenClauseError unless a dataset is as declared, with this number of rows."""
+    found, shape = group[table.name], (count, *table.shape)
+    if found.dtype != np.dtype(table.dtype) or found.shape != shape or found.chunks is not None:
         raise broken_clause(
             "S09",
-            f"{table.name} must be contiguous {dtype} {(count, *shape)}, got {table.dtype.str} "
-            f"{table.shape}" + (f" in chunks of {table.chunks}" if table.chunks else ""),
+            f"{found.name} must be contiguous {table.dtype} {shape}, got {found.dtype.str} "
+            f"{found.shape}" + (f" in chunks of {found.chunks}" if found.chunks else ""),
         )
-    return np.asarray(table[()])
 
 
-def _text(group: h5py.Group, name: str, values: Sequence[str]) -> None:
-    group.create_dataset(name, data=list(values), dtype=_TEXT, shape=(len(values),))
+def _read_values(group: h5py.Group, table: layout.Table, count: int) -> NDArray[Any]:
+    _check_table(group, table, count)
+    return np.asarray(group[table.name][()])
 
 
-def _read_text(group: h5py.Group, name: str) -> list[str]:
+def _read_text(group: h5py.Group, table: layout.Table) -> list[str]:
     try:
-        return [value.decode("utf-8") for value in group[name][()].tolist()]
+        return [value.decode("utf-8") for value in group[table.name][()].tolist()]
     except (UnicodeDecodeError, AttributeError) as error:
-        raise broken_clause("S10", f"{group.name}/{name} is not UTF-8 text: {error}") from error
+        raise broken_clause(
+            "S10", f"{group.name}/{table.name} is not UTF-8 text: {error}"
+        ) from error
+
+
+def _write(group: h5py.Group, table: layout.Table, values: Any) -> None:
+    if table.dtype == layout.TEXT:
+        group.create_dataset(table.name, data=list(values), dtype=_TEXT, shape=(len(values),))
+    else:
+        group[table.name] = np.asarray(values, table.dtype)
 
 
 def _attribute(node: h5py.Group, name: str, clause: str = "S07") -> str:
@@ -356,7 +374,7 @@ def _reserve(group: h5py.Group, count: int) -> None:
     creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     space = h5py.h5s.create_simple((count,))
-    h5py.h5d.create(group.id, layout.BYTES.encode(), h5py.h5t.STD_U8LE, space, creation)
+    h5py.h5d.create(group.id, layout.BYTES.name.encode(), h5py.h5t.STD_U8LE, space, creation)
 
 
 def _position(table: h5py.Dataset) -> int:

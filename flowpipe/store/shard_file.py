@@ -14,12 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.errors import FormatError, storage_reason
-from flowpipe.modality import MODALITIES
 from flowpipe.store import layout
 from flowpipe.store.rows import ShardFacts
 from flowpipe.words import count_noun
 
 _TABLES = (layout.OFFSET, layout.CRC, layout.BYTES)
+_OFFSET_BYTES, _CRC_BYTES, _PTS_BYTES = (
+    table.row.itemsize for table in (layout.OFFSET, layout.CRC, layout.PTS)
+)
+_OFFSET_CODE, _CRC_CODE = (
+    {"<u8": "Q", "<u4": "I"}[table.dtype] for table in (layout.OFFSET, layout.CRC)
+)  # as struct names them; it is faster than NumPy for a few numbers
 
 
 class PayloadLocation(NamedTuple):
@@ -80,12 +85,12 @@ class OpenShard:
             raise layout.broken_clause("S07", f"{path} is not a regular file")
         # by modality: images, positions of offsets, CRCs and payloads
         self._streams = {
-            modality: (stream["images"], *(stream["at"][name] for name in _TABLES))
+            modality: (stream["images"], *(stream["at"][table.name] for table in _TABLES))
             for modality, stream in facts.streams.items()
         }
         for modality, (images, offset_at, crc_at, bytes_at) in self._streams.items():
-            self._check_range(f"{modality} offsets", offset_at, 8 * (images + 1))
-            self._check_range(f"{modality} CRCs", crc_at, 4 * images)
+            self._check_range(f"{modality} offsets", offset_at, _OFFSET_BYTES * (images + 1))
+            self._check_range(f"{modality} CRCs", crc_at, _CRC_BYTES * images)
             self._check_range(f"{modality} images", bytes_at, 0)
 
     def __del__(self) -> None:
@@ -115,7 +120,8 @@ class OpenShard:
             If the file cannot be read, was truncated or is damaged.
         """
         offset_at, crc_at, bytes_at = self._at(modality, first, count)
-        start, *ends = struct.unpack(f"<{count + 1}Q", self.read(offset_at, 8 * (count + 1)))
+        offsets = self.read(offset_at, _OFFSET_BYTES * (count + 1))
+        start, *ends = struct.unpack(f"<{count + 1}{_OFFSET_CODE}", offsets)
         size = ends[-1] - start
         if not 0 < size <= self._size or start > self._size:
             raise layout.broken_clause("S16", f"{modality} offsets in {self.path} are damaged")
@@ -126,7 +132,8 @@ class OpenShard:
             result.append(block[low:high])
             low = high
         if check:
-            wanted = struct.unpack(f"<{count}I", self.read(crc_at, 4 * count))
+            crcs = self.read(crc_at, _CRC_BYTES * count)
+            wanted = struct.unpack(f"<{count}{_CRC_CODE}", crcs)
             for k, (payload, crc) in enumerate(zip(result, wanted, strict=True)):
                 if zlib.crc32(payload) != crc:
                     raise layout.broken_clause(
@@ -167,7 +174,8 @@ class OpenShard:
         """
         offset_at, crc_at, _ = self._at(modality, first, count)
         found = zlib.crc32(
-            self.read(crc_at, 4 * count), zlib.crc32(self.read(offset_at, 8 * (count + 1)))
+            self.read(crc_at, _CRC_BYTES * count),
+            zlib.crc32(self.read(offset_at, _OFFSET_BYTES * (count + 1))),
         )
         self._compare(f"offsets or CRCs of {modality}", found, crc32)
 
@@ -192,12 +200,11 @@ class OpenShard:
         array (count, ...)
             One value per image.
         """
-        column = next(c for c in MODALITIES[modality].columns if c.name == name)
-        dtype = np.dtype((column.dtype, column.shape))
-        at = self.facts.streams[modality]["at"][name]
-        content = self.read(at + first * dtype.itemsize, count * dtype.itemsize)
+        table = next(t for t in layout.column_tables(modality) if t.name == name)
+        size, at = table.row.itemsize, self.facts.streams[modality]["at"][name]
+        content = self.read(at + first * size, count * size)
         self._compare(f"values of {modality}/{name}", zlib.crc32(content), crc32)
-        return np.frombuffer(content, column.dtype).reshape(count, *column.shape)
+        return np.frombuffer(content, table.dtype).reshape(count, *table.shape)
 
     def pts_s(self, first: int, count: int, crc32: int) -> NDArray[np.float64]:
         """Read timestamps and compare them with their CRC-32.
@@ -214,9 +221,9 @@ class OpenShard:
         float64 (count,)
             Timestamps, seconds.
         """
-        content = self.read(self.facts.pts_at + 8 * first, 8 * count)
+        content = self.read(self.facts.pts_at + _PTS_BYTES * first, _PTS_BYTES * count)
         self._compare("timestamps", zlib.crc32(content), crc32)
-        return np.frombuffer(content, "<f8")
+        return np.frombuffer(content, layout.PTS.dtype)
 
     def _at(self, modality: str, first: int, count: int) -> tuple[int, int, int]:
         """Return the positions of offsets and CRCs of some images, and of all payloads."""
@@ -225,7 +232,7 @@ class OpenShard:
             raise layout.broken_clause(
                 "S19", f"{self.path} has {count_noun(images, 'image')} of {modality}"
             )
-        return offset_at + 8 * first, crc_at + 4 * first, bytes_at
+        return offset_at + _OFFSET_BYTES * first, crc_at + _CRC_BYTES * first, bytes_at
 
     def _check_range(self, what: str, at: int, count: int) -> None:
         if not 0 <= at <= self._size - count:

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 import flowpipe
 from flowpipe import atomic, params
 from flowpipe.errors import FormatError
-from flowpipe.modality import MODALITIES, check_modalities
+from flowpipe.modality import CLIPPED, MODALITIES, check_modalities
 from flowpipe.store import files, layout
 from flowpipe.store.layout import Entry, StreamSpec
 from flowpipe.store.manifest import log_published
@@ -330,28 +330,30 @@ class ShardWriter:
         shares = {}
         for name, spool in self._spools.items():
             windows = spool.columns[self._marks[name][1] :]
-            if windows and "clipped" in windows[0]:
+            if windows and CLIPPED.name in windows[0]:
                 values = images[name] * MODALITIES[name].channels * spool.size[0] * spool.size[1]
-                shares[name] = sum(int(w["clipped"].sum()) for w in windows) / values
+                shares[name] = sum(int(w[CLIPPED.name].sum()) for w in windows) / values
         return shares
 
     def _stream(self, name: str) -> ShardStream:
         spool, spec = self._spools[name], self._specs[name]
-        offset = np.zeros(len(spool.sizes) + 1, "<u8")
+        offset = np.zeros(len(spool.sizes) + 1, layout.OFFSET.dtype)
         np.cumsum(spool.sizes, out=offset[1:])
         columns = {
-            c: np.concatenate([w[c] for w in spool.columns] or [np.empty((0, *dtype.shape))])
-            for c, dtype in layout.column_dtypes(name).items()
+            t.name: np.concatenate(
+                [w[t.name] for w in spool.columns] or [np.empty((0, *t.shape), t.dtype)]
+            )
+            for t in layout.column_tables(name)
         }
-        entry_columns: dict[str, NDArray[Any]] = {
-            layout.FIRST: np.array([e.first[name] for e in self._entries], "<u8"),
-            layout.COUNT: np.array([e.images[name] for e in self._entries], "<u8"),
-            layout.HEIGHT: np.array([e.size[name][0] for e in self._entries], "<u4"),
-            layout.WIDTH: np.array([e.size[name][1] for e in self._entries], "<u4"),
+        spans = zip(*(entry.in_stream(name) for entry in self._entries), strict=True)
+        entry_columns = {
+            t.name: np.array(values, t.dtype)
+            for t, values in zip(layout.ENTRY_TABLES, spans, strict=True)
         }
         return ShardStream(
             codec=params.plain(spec.codec), quantiser=dict(spec.quantiser), offset=offset,
-            crc32=np.array(spool.crcs, "<u4"), entry_columns=entry_columns, columns=columns,
+            crc32=np.array(spool.crcs, layout.CRC.dtype), entry_columns=entry_columns,
+            columns=columns,
         )  # fmt: skip
 
     def _bytes_to_assemble(self) -> int:

@@ -34,7 +34,9 @@ def test_enums_of_the_sources_have_the_names_of_python(
 @pytest.mark.parametrize(
     ("struct", "names"), [("Progress", tables.PROGRESS), ("Queue", tables.QUEUE)]
 )
-def test_structs_of_the_sources_have_the_fields_of_python(struct: str, names: tuple[str, ...]) -> None:
+def test_structs_of_the_sources_have_the_fields_of_python(
+    struct: str, names: tuple[str, ...]
+) -> None:
     source = (folder() / "cuda/progress.cuh").read_text("utf-8")
     found = re.search(rf"struct {struct} {{(.*?)\n}};", source, re.DOTALL)
     assert found, f"no struct {struct}"

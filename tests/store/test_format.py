@@ -14,13 +14,21 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from checkout import ROOT
 from store_making import QUANTISERS, RECIPE, Made, add_video, open_writer
 
 import flowpipe
 from flowpipe import codec, params
 from flowpipe.errors import FlowpipeWarning, FormatError
 from flowpipe.modality import MODALITIES
-from flowpipe.store import ShardWriter, StreamSpec, layout, open_store, verify_store
+from flowpipe.store import (
+    ShardWriter,
+    StreamSpec,
+    compiled_reader,
+    layout,
+    open_store,
+    verify_store,
+)
 from flowpipe.store.check import check_shard
 from flowpipe.store.manifest import log_records, read_manifest
 from flowpipe.store.seal import compute_seal
@@ -66,25 +74,106 @@ def test_every_clause_has_a_test():
     assert tests == set(numbers)
 
 
-def test_layout_py_has_the_names_of_the_document():
-    tree = FORMAT.split("## 3. The shard")[1].split("### The file")[0]
-    for name in (
-        layout.VIDEOS, layout.VIDEO_ID, layout.META, layout.STATUS, layout.FRAMES, layout.PTS,
-        layout.STREAMS, layout.BYTES, layout.OFFSET, layout.CRC, layout.FIRST, layout.COUNT,
-        layout.HEIGHT, layout.WIDTH, *layout.VIDEO_COLUMNS,
-        *(c.name for row in MODALITIES.values() for c in row.columns),
-    ):  # fmt: skip
-        assert re.search(rf"^\s*{name}\b", tree, re.MULTILINE), name
-    for name, dtype in {
-        **layout.VIDEO_COLUMNS,
-        **layout.ENTRY_COLUMNS,
-        **layout.IMAGE_COLUMNS,
-    }.items():
-        if name != layout.WIDTH:
-            assert re.search(rf"^\s*{name}\s+\([^)]*\)\s+{re.escape(dtype)}\s", tree, re.MULTILINE)
-    for name in (*layout.ROOT_ATTRS, *layout.STREAM_ATTRS, *layout.META_KEYS):
-        assert f"`{name}`" in FORMAT, name
+LEAF = re.compile(r"( +)(\w+)(/| +\(([\w,+]+)\) +(\S+))(?: {2,}(.*))?")
+"""A line of section 3: a group, or a table with its shape and type, and what it holds."""
+
+
+def documented_tables() -> dict[str, tuple[str, np.dtype[Any] | str, str]]:
+    """Shape, type and description of every table of section 3, by path."""
+    tree = FORMAT.split("## 3. The shard")[1].split("### The file")[0].split("```")[1]
+    group: list[str] = []
+    found = {}
+    for line in tree.splitlines():
+        if (leaf := LEAF.fullmatch(line)) is not None:
+            depth, name, shape, dtype = len(leaf[1]) // 2, leaf[2], leaf[4], leaf[5]
+            group = [*group[: depth - 1], name]
+            if shape:
+                kind = dtype if dtype == layout.TEXT else np.dtype(dtype)
+                found["/".join(group)] = shape, kind, leaf[6] or ""
+    return found
+
+
+def declared_tables() -> dict[str, tuple[str, np.dtype[Any] | str]]:
+    """The same of `layout`, without descriptions."""
+    tables = {layout.VIDEOS: layout.VIDEO_TABLES, layout.FRAMES: (layout.PTS,)}
+    of_images = dict.fromkeys(t for name in MODALITIES for t in layout.image_tables(name))
+    tables[f"{layout.STREAMS}/MODALITY"] = (*layout.ENTRY_TABLES, *of_images, layout.BYTES)
+    return {
+        f"{group}/{t.name}": (
+            ",".join([t.rows, *map(str, t.shape or [""])]),
+            t.dtype if t.dtype == layout.TEXT else np.dtype(t.dtype),
+        )
+        for group, some in tables.items()
+        for t in some
+    }
+
+
+def test_the_document_lists_the_tables_that_layout_declares():
+    documented = documented_tables()
+    assert {path: facts[:2] for path, facts in documented.items()} == declared_tables()
+    for name, row in MODALITIES.items():
+        for column in row.columns:
+            of = documented[f"streams/MODALITY/{column.name}"][2].partition(":")[0]
+            assert name in of.split(", "), (name, column.name)
     assert f"version {layout.FORMAT_VERSION}" in FORMAT.splitlines()[0]
+
+
+def clause_text(number: str) -> str:
+    """The text of a clause, without its number."""
+    return re.search(rf"^- \*\*{number}\*\*(.*?)(?=^- \*\*|^#)", FORMAT, re.M | re.S)[1]
+
+
+def test_the_document_lists_the_attributes_that_layout_declares(made_once, tmp_path):
+    lists = clause_text("S07").partition("on `/`:")[2]
+    assert tuple(re.findall(r"`(\w+)`", lists)) == layout.ROOT_ATTRS
+    declared = layout.stream_attributes("flow", {}, {})
+    lists = clause_text("S15").partition("attributes")[2].partition(". All shards")[0]
+    named = [name for name in re.findall(r"`(\w+)`", lists) if name != "name"]  # a key of codec
+    assert named == list(declared)
+    whole = re.search(r"`(\w+)` and `(\w+)` \(integers\)", lists)
+    assert set(whole.groups()) == {name for name, value in declared.items() if type(value) is int}
+    assert all(f"`{key}`" in clause_text("S14") for key in layout.META_KEYS)
+    made = made_once(tmp_path / "store", [("a", 5)], modalities=("flow",))
+    keys = json.loads((made.path / layout.STORE_FILE).read_text())
+    assert set(re.findall(r"`(\w+)`", clause_text("S01"))) - {"recipe"} == set(keys) - {"recipe"}
+
+
+def test_a_shard_has_the_tables_and_attributes_that_layout_declares(shard):
+    wanted = {f"{layout.VIDEOS}/{t.name}": t for t in layout.VIDEO_TABLES}
+    wanted[f"{layout.FRAMES}/{layout.PTS.name}"] = layout.PTS
+    for name in MODALITIES:
+        tables = (*layout.ENTRY_TABLES, *layout.image_tables(name), layout.BYTES)
+        wanted |= {f"{layout.STREAMS}/{name}/{t.name}": t for t in tables}
+    paths: list[str] = []
+    with h5py.File(shard) as file:
+        file.visit(paths.append)
+        tables = {path: file[path] for path in paths if isinstance(file[path], h5py.Dataset)}
+        assert set(tables) == set(wanted)
+        for path, table in wanted.items():
+            is_text = h5py.check_string_dtype(tables[path].dtype) is not None
+            assert is_text == (table.dtype == layout.TEXT)
+            assert is_text or tables[path].dtype == table.dtype
+            assert tables[path].shape[1:] == table.shape
+        assert set(file.attrs) == set(layout.ROOT_ATTRS)
+        for name in MODALITIES:
+            attributes = dict(file[layout.STREAMS][name].attrs)
+            codec_of, quantiser = (json.loads(attributes[key]) for key in ("codec", "quantiser"))
+            assert attributes == layout.stream_attributes(name, codec_of, quantiser)
+        plain = [path for path in paths if path not in {f"streams/{name}" for name in MODALITIES}]
+        assert not any(len(file[path].attrs) for path in plain)
+
+
+def test_the_compiled_reader_reads_the_types_that_layout_declares():
+    kernels = ROOT / "kernels" / "cpu"
+    source, of_crop = ((kernels / name).read_text() for name in ("snippets.cpp", "jpeg_part.h"))
+    fields = re.search(r"struct Snippet \{(.*?)\};", source, re.DOTALL)[1]
+    crop = re.search(r"struct JpegPart \{(.*?)\};", of_crop, re.DOTALL)[1]
+    lists = re.findall(r"(?:int64_t |uint8_t \*)([\w, ]+);", fields.replace("JpegPart part;", crop))
+    names = tuple(name for some in lists for name in some.split(", "))
+    assert names == compiled_reader.SNIPPET.names
+    for table, kind in ((layout.OFFSET, "offsets"), (layout.CRC, "crcs")):
+        bits = 8 * table.row.itemsize
+        assert f"auto {kind} = reinterpret_cast<const uint{bits}_t *>" in source
 
 
 def test_the_worked_example_of_the_document_is_right(tmp_path):
@@ -252,6 +341,8 @@ def test_S08_seal(shard):
         lambda f: replace_table(f, "videos/parts", [1, 1, 1], dtype="<u4"),
         lambda f: f.__delitem__("videos/meta"),
         lambda f: f.__delitem__("frames"),
+        lambda f: replace_table(f, "streams/flow/bytes", f["streams/flow/bytes"][:].astype("<u2")),
+        lambda f: replace_table(f, "streams/flow/bytes", f["streams/flow/bytes"][:].reshape(1, -1)),
         lambda f: replace_table(
             f, "streams/rgb/bytes", f["streams/rgb/bytes"][:], compression="gzip"
         ),
@@ -315,6 +406,19 @@ def test_S15_streams(shard, make_store, tmp_path):
     shutil.copy(more.shards[0], few.path / "shards" / "more.h5")
     problems = verify_store(few.path).problems
     assert [(p.shard, p.clause) for p in problems] == [(few.shards[0].name, "S15")]
+
+
+@pytest.mark.parametrize("name", layout.stream_attributes("rgb", {}, {}))
+def test_S15_attributes(shard, name):
+    with h5py.File(shard, "r+") as file:
+        before = file["streams/rgb"].attrs[name]
+        del file["streams/rgb"].attrs[name]
+    assert clauses(edit(shard, lambda f: None)) == {"S15"}
+    edit(shard, lambda f: f["streams/rgb"].attrs.create(name, before))
+    assert clauses(shard) == set()
+    if not isinstance(before, str):
+        edit(shard, lambda f: f["streams/rgb"].attrs.modify(name, before + 1))
+        assert clauses(shard) == {"S15"}
 
 
 @pytest.mark.parametrize(("at", "value"), [(0, 1), (2, 0), (-1, 10**9)])
