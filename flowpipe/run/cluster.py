@@ -51,10 +51,23 @@ class PublishBeforeEnd(WorkerPlugin):
     """Makes a worker publish finished videos before SIGTERM or a close ends it."""
 
     def setup(self, worker: Worker) -> None:
+        """Catch SIGTERM in the worker's process.
+
+        Parameters
+        ----------
+        worker : Worker
+            Dask worker that starts.
+        """
         catch_sigterm()
 
     async def teardown(self, worker: Worker) -> None:
-        """Wait until the open shard is published; Dask reports the worker gone only after that."""
+        """Wait until the open shard is published; Dask reports the worker gone only after that.
+
+        Parameters
+        ----------
+        worker : Worker
+            Dask worker that ends.
+        """
         if worker.status != Status.closing:
             return  # the scheduler's next client replaces this plugin
         ask_to_stop()
@@ -68,6 +81,7 @@ class Pool:
     Parameters
     ----------
     client : distributed.Client
+        Client of the scheduler.
     cluster : distributed.LocalCluster, optional
         Cluster of the workers, if this process has started it.
     """
@@ -92,7 +106,15 @@ class Pool:
         return [argument for _, argument in self._arguments.values()]
 
     def submit(self, function: Callable[[Any], Any], argument: Any) -> None:
-        """Start one task; `next_finished` returns it when it has ended."""
+        """Start one task; `next_finished` returns it when it has ended.
+
+        Parameters
+        ----------
+        function : callable
+            Function of one argument that a worker calls.
+        argument : object
+            Its argument.
+        """
         future = self._client.submit(function, argument, pure=False, retries=0)
         self._arguments[future.key] = future, argument
         future.add_done_callback(self._finished.put)

@@ -45,6 +45,11 @@ def choose(device: str, wanted: int | None, workers: int | None, scheduler: str)
     scheduler : str
         Address or file of a Dask scheduler, whose workers already have their GPUs.
 
+    Returns
+    -------
+    Devices
+        Device, number of GPUs and number of workers.
+
     Raises
     ------
     UsageError
@@ -79,6 +84,18 @@ def for_decoder(chosen: Devices, decoder: str) -> Devices:
     """Check that the decoder works here, and give GPUs to ``nvdec`` if the cores compute.
 
     NVDEC needs a driver and PyNvVideoCodec but not CuPy, so it works with ``--device cpu`` too.
+
+    Parameters
+    ----------
+    chosen : Devices
+        Result of `choose`.
+    decoder : {"cpu", "nvdec"}
+        Decoder of the recipe.
+
+    Returns
+    -------
+    Devices
+        The same, or with GPUs for the decoder.
 
     Raises
     ------

@@ -26,23 +26,13 @@ from flowpipe.run.claims import claim_store
 from flowpipe.run.interrupt import Interruption, signals_interrupt_once
 from flowpipe.run.job import ExtractJob
 from flowpipe.run.ledger import Ledger, Quarantine
-from flowpipe.run.plan import (
-    ABSENT,
-    Plan,
-    ShardPlan,
-    SpanKey,
-    in_part,
-    list_remaining,
-    make_plan,
-    make_spans,
-    part_of,
-    select_spans,
-)
+from flowpipe.run.plan import Plan, ShardPlan, make_plan, select_spans
 from flowpipe.run.progress import Listener, RunProgress
 from flowpipe.run.reconcile import StoreChanges, StoreComparison, apply, reconcile
 from flowpipe.run.resources import choose_nothing, choose_rates
 from flowpipe.run.sample import probe_sample
 from flowpipe.run.seams import find_mismatched_ids
+from flowpipe.run.spans import ABSENT, SpanKey, in_part, list_remaining, make_spans, part_of
 from flowpipe.run.summary import InterruptedRunError, Summary
 from flowpipe.run.supersede import supersede
 from flowpipe.run.worker import ShardJob
@@ -60,6 +50,7 @@ def plan_run(job: ExtractJob, lost: Mapping[str, str] | None = None) -> Plan:
     Parameters
     ----------
     job : ExtractJob
+        Job to plan.
     lost : mapping of str to str, optional
         Last known paths, by id, of videos to extract again, see `flowpipe.run.identity.identify`.
         Default: the videos of shards that are gone.
@@ -67,6 +58,7 @@ def plan_run(job: ExtractJob, lost: Mapping[str, str] | None = None) -> Plan:
     Returns
     -------
     Plan
+        Plan with the job.
 
     Raises
     ------
@@ -118,7 +110,18 @@ def plan_run(job: ExtractJob, lost: Mapping[str, str] | None = None) -> Plan:
 
 
 def list_published(store: Path) -> frozenset[str]:
-    """Return the file names of a store's shards."""
+    """Return the file names of a store's shards.
+
+    Parameters
+    ----------
+    store : Path
+        Folder of the store.
+
+    Returns
+    -------
+    frozenset of str
+        Names, without folders.
+    """
     return frozenset(path.name for path in (store / "shards").glob("shard-*.h5"))
 
 
@@ -135,6 +138,7 @@ def run(plan: Plan, listener: Listener | None = None) -> Summary:
     Returns
     -------
     Summary
+        Totals of the run.
 
     Raises
     ------
@@ -170,7 +174,9 @@ def run_plan(
     Parameters
     ----------
     plan : Plan
+        Plan with a job.
     progress : RunProgress
+        Counts and reports the work.
     folder : Path
         Folder of this run, from `flowpipe.run.claims.claim_store`.
     interruption : Interruption
@@ -179,6 +185,7 @@ def run_plan(
     Returns
     -------
     Summary
+        Totals of the run.
     """
     job, store = plan.planned_job, plan.planned_job.options.store
     sweep(store)  # files of killed runs take disk space
@@ -339,9 +346,16 @@ def plan_torn_videos(plan: Plan, store: Path, torn: set[str]) -> list[ShardPlan]
     Parameters
     ----------
     plan : Plan
+        Plan of the run.
     store : Path
+        Folder of the store.
     torn : set of str
         Ids of the videos of which a part failed.
+
+    Returns
+    -------
+    list of ShardPlan
+        A shard of one span for each such video.
     """
     split = [(span, shard) for shard in plan.shards for span in shard.spans if span.parts > 1]
     if not split:
@@ -362,7 +376,20 @@ def plan_torn_videos(plan: Plan, store: Path, torn: set[str]) -> list[ShardPlan]
 
 
 def check_space(plan: Plan, store: Path) -> None:
-    """Raise DiskFullError if the plan's bytes do not fit on the disk of the store."""
+    """Check that a plan fits on the disk of the store.
+
+    Parameters
+    ----------
+    plan : Plan
+        Plan of the run.
+    store : Path
+        Folder of the store.
+
+    Raises
+    ------
+    DiskFullError
+        If more bytes are planned than are free.
+    """
     free = free_bytes(store)
     if plan.bytes > free:
         raise DiskFullError(

@@ -13,7 +13,13 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interruption:
-    """State of signal handling in a run; made by `signals_interrupt_once`."""
+    """State of signal handling in a run; made by `signals_interrupt_once`.
+
+    Parameters
+    ----------
+    notice : str
+        Text for stderr at the first signal.
+    """
 
     def __init__(self, notice: str = "") -> None:
         self.came = False

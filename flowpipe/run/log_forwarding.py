@@ -20,7 +20,13 @@ from flowpipe.logs import LIBRARY
 
 @contextmanager
 def forward_logs(client: Client) -> Iterator[None]:
-    """Handle the workers' records here during the block, from the level of our own logger on."""
+    """Handle the workers' records here during the block, from the level of our own logger on.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        Client of the workers' scheduler.
+    """
     topic = f"flowpipe-log-{client.id}"
     here = platform.node(), os.getpid()
     level = logging.getLogger(LIBRARY).getEffectiveLevel()
@@ -60,6 +66,13 @@ class ForwardLogs(WorkerPlugin):
         self._handler: _Publisher | None = None
 
     def setup(self, worker: Worker) -> None:
+        """Add a handler to the worker's logger, unless it is our own process.
+
+        Parameters
+        ----------
+        worker : Worker
+            Dask worker that starts.
+        """
         if self._client == (platform.node(), os.getpid()):
             return
         logger = logging.getLogger(LIBRARY)
@@ -69,6 +82,13 @@ class ForwardLogs(WorkerPlugin):
         logger.setLevel(self._level)
 
     def teardown(self, worker: Worker) -> None:
+        """Remove the handler.
+
+        Parameters
+        ----------
+        worker : Worker
+            Dask worker that ends.
+        """
         if self._handler is not None:
             logger = logging.getLogger(LIBRARY)
             logger.removeHandler(self._handler)

@@ -10,7 +10,8 @@ from pathlib import Path
 from flowpipe.atomic import write_atomic
 from flowpipe.datasets.dataset import SkippedFiles
 from flowpipe.errors import REASONS, UnwritableError, UsageError
-from flowpipe.run.plan import ABSENT, Plan
+from flowpipe.run.plan import Plan
+from flowpipe.run.spans import ABSENT
 from flowpipe.types import Outcome
 from flowpipe.words import count_noun, escape_control, list_some
 
@@ -35,7 +36,18 @@ class MissingVideos:
 
     @classmethod
     def from_plan(cls, plan: Plan) -> MissingVideos:
-        """Collect the missing videos that the data set and the plan found before decoding."""
+        """Collect the missing videos that the data set and the plan found before decoding.
+
+        Parameters
+        ----------
+        plan : Plan
+            Plan with a job.
+
+        Returns
+        -------
+        MissingVideos
+            Videos without a file, unlisted videos and unusable files.
+        """
         dataset = plan.planned_job.dataset
         gone = {o.video_id for o in plan.unusable if o.reason == ABSENT}
         looked_for = {}
@@ -49,7 +61,18 @@ class MissingVideos:
         )
 
     def add_failed(self, outcomes: Iterable[Outcome]) -> MissingVideos:
-        """Return a copy that includes the videos that failed in a run."""
+        """Return a copy that includes the videos that failed in a run.
+
+        Parameters
+        ----------
+        outcomes : iterable of Outcome
+            Outcomes of the failed videos.
+
+        Returns
+        -------
+        MissingVideos
+            Unreadable videos sorted by id, the later outcome of each.
+        """
         known = {o.video_id: o for o in (*self.unreadable, *outcomes)}
         return replace(self, unreadable=tuple(known[key] for key in sorted(known)))
 
@@ -87,7 +110,18 @@ class MissingVideos:
         return sentences[:1] + [f"  {line}" for line in shown] + sentences[1:]
 
     def write(self, store: Path) -> None:
-        """Write all lines to ``STORE/missing.txt``, or remove the file if there are none."""
+        """Write all lines to ``STORE/missing.txt``, or remove the file if there are none.
+
+        Parameters
+        ----------
+        store : Path
+            Folder of the store; it is made if it does not exist.
+
+        Raises
+        ------
+        UnwritableError, DiskFullError
+            If the file cannot be written.
+        """
         path, lines = store / FILE_NAME, self.lines()
         if not lines:
             path.unlink(missing_ok=True)
@@ -101,7 +135,13 @@ class MissingVideos:
 
 
 class AbsentVideosError(UsageError):
-    """Videos of the data set have no file, and the job does not allow it."""
+    """Videos of the data set have no file, and the job does not allow it.
+
+    Parameters
+    ----------
+    missing : MissingVideos
+        The absent videos.
+    """
 
     def __init__(self, missing: MissingVideos) -> None:
         super().__init__(

@@ -1,4 +1,4 @@
-"""VideoRecords + recipe -> shard plans: remaining videos, split and balanced by estimated cost.
+"""Spans + costs -> shard plans: the remaining spans, balanced by estimated cost.
 
 Planning reads file sizes only, except that it probes a sample, to learn the frames per byte, and
 videos large enough to be split. A million videos are therefore planned in seconds.
@@ -6,18 +6,15 @@ videos large enough to be split. A million videos are therefore planned in secon
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from flowpipe.errors import RemoteError, UsageError, read_reason
-from flowpipe.remote import file_facts, stat_urls
 from flowpipe.run.job import ExtractJob
 from flowpipe.run.reconcile import StoreChanges
 from flowpipe.run.sample import HeaderSample
-from flowpipe.types import Outcome, Span, VideoRecord
-from flowpipe.video import cut_points
+from flowpipe.run.spans import ABSENT, SpanKey, list_remaining, shard_name
+from flowpipe.types import Outcome, Span
 
 SHARD_BYTES = 2 << 30
 """Largest estimated size of a shard plan."""
@@ -25,14 +22,6 @@ SHARD_COST_S = 300.0
 """Largest estimated cost of a shard plan; its worker publishes earlier, see `options.PUBLISH_S`."""
 LEAST_SHARD_COST_S = 2.0
 """Smallest target cost of a shard plan, so that a shard's fixed tens of milliseconds pay."""
-LEAST_BYTES_PER_S = 8000
-"""Lowest bit rate in use, bytes per second; files too small to be long by it are not probed."""
-
-ABSENT = "missing"
-"""Reason code of a video that has no file."""
-
-SpanKey = tuple[str, int, int]
-"""(video_id, part, parts): key of a span in a store."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +51,13 @@ class Rates:
 
         If all workers have work, the largest value is the time between two frames. A worker
         without a GPU uses one core. A worker with a GPU has a thread for each stage.
+
+        Parameters
+        ----------
+        device : {"cpu", "cuda"}
+            Device that computes.
+        workers, cores, gpus : int
+            Numbers of workers, and of the cores and GPUs that they share.
 
         Returns
         -------
@@ -191,7 +187,18 @@ class Plan:
         return {**duration_s, "longest_shard": longest * max(alone_s.values())}
 
     def time_saved_share(self, more_cores: int = 0, more_gpus: int = 0) -> float:
-        """Return the share of the run's duration that more cores or GPUs would save."""
+        """Return the share of the run's duration that more cores or GPUs would save.
+
+        Parameters
+        ----------
+        more_cores, more_gpus : int
+            Cores and GPUs to add, as in `duration_s`.
+
+        Returns
+        -------
+        float
+            0 for no time saved, towards 1 for nearly all.
+        """
         now = max(self.duration_s().values())
         then = max(self.duration_s(more_cores, more_gpus).values())
         return 1 - then / now if now else 0.0
@@ -199,87 +206,6 @@ class Plan:
     def without_absent(self) -> Plan:
         """Return this plan without the failures of videos that have no file."""
         return replace(self, unusable=tuple(o for o in self.unusable if o.reason != ABSENT))
-
-
-def part_of(spans: Iterable[Span], index: int, count: int) -> list[Span]:
-    """Return the spans that array job `index` of `count` extracts; `index` counts from 1.
-
-    A hash of id and part chooses them. Jobs therefore agree without communication, and the choice
-    stays the same when videos are added or finished.
-    """
-    if not 1 <= index <= count:
-        raise UsageError(f"--part wants i/n with 1 <= i <= n, got {index}/{count}")
-    return [span for span in spans if in_part(span.record.video_id, span.part, index, count)]
-
-
-def in_part(video_id: str, part: int, index: int, count: int) -> bool:
-    """Return whether array job `index` of `count` takes a part of a video, see `part_of`."""
-    return count == 1 or _hash(f"{video_id}\n{part}") % count == index - 1
-
-
-def make_spans(
-    records: Iterable[VideoRecord],
-    *,
-    split_s: float,
-    stream: int | None = None,
-    uncut: Collection[str] = (),
-    unread: Mapping[str, OSError] | None = None,
-) -> tuple[list[tuple[Span, int]], list[Outcome]]:
-    """Split videos into spans, and refuse unusable files.
-
-    Parameters
-    ----------
-    records : iterable of VideoRecord
-    split_s : float
-        Length of parts, and length above which videos are split, seconds; 0 for never.
-    stream : int, optional
-        Index of the video stream that the recipe asks for; None to choose one.
-    uncut : collection of str
-        Ids of the videos that are not split.
-    unread : mapping of str to OSError, optional
-        Storage failures of videos that are refused, by id, see `StoreChanges.unread`.
-
-    Returns
-    -------
-    spans : list of (Span, int)
-        Each span with its share of the bytes of its file.
-    unusable : list of Outcome
-        Refused videos: missing, empty, not a regular file, or unreadable.
-    """
-    spans: list[tuple[Span, int]] = []
-    unusable: list[Outcome] = []
-    records = list(records)
-    stat_urls(record.path for record in records)
-    for record in records:
-        try:
-            if unread and record.video_id in unread:
-                raise unread[record.video_id]
-            facts = file_facts(record.path)
-        except OSError as error:
-            reason = read_reason(error)
-            unusable.append(_refusal(record, reason, f"{record.path}: {error.strerror}"))
-            continue
-        except ValueError as error:  # a name with a NUL byte
-            unusable.append(_refusal(record, ABSENT, f"{record.path!r}: {error}"))
-            continue
-        except RemoteError as error:
-            unusable.append(_refusal(record, error.reason, str(error)))
-            continue
-        size = facts.bytes
-        if not facts.regular:
-            # A pipe or a device would block its worker forever.
-            unusable.append(_refusal(record, "unreadable", f"{record.path} is not a regular file"))
-            continue
-        if size == 0:
-            unusable.append(_refusal(record, "empty", f"{record.path} has no bytes"))
-            continue
-        long = 0 < split_s * LEAST_BYTES_PER_S < size and record.video_id not in uncut
-        cuts = _cuts(record.path, split_s, stream) if long else ()
-        edges = (None, *cuts, None)
-        parts = len(edges) - 1
-        for part in range(parts):
-            spans.append((Span(record, part, parts, edges[part], edges[part + 1]), size // parts))
-    return spans, unusable
 
 
 def make_plan(
@@ -315,6 +241,7 @@ def make_plan(
     Returns
     -------
     Plan
+        Shards in order of falling cost.
     """
     todo = list_remaining(spans, done, quarantined)
     rest = {span.record.video_id for span, _ in todo}
@@ -355,41 +282,21 @@ def make_plan(
     )
 
 
-def list_remaining(
-    spans: Iterable[tuple[Span, int]], done: Collection[SpanKey], quarantined: Collection[SpanKey]
-) -> list[tuple[Span, int]]:
-    """Return the spans that are neither done nor quarantined."""
-    return [(s, b) for s, b in spans if s.key not in done and s.key not in quarantined]
-
-
-def shard_name(keys: Iterable[SpanKey]) -> str:
-    """Return the name of the shard that holds these spans: a digest of their keys.
-
-    The same spans get the same name in every run. So a repeated task replaces its own shard, and
-    different plans never write to one name.
-    """
-    text = "\n".join("\t".join(map(str, key)) for key in keys)
-    return f"shard-{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:12]}"
-
-
 def select_spans(shard: ShardPlan, spans: tuple[Span, ...]) -> ShardPlan:
-    """Return a plan of these spans of `shard`, with its cost scaled by their number."""
+    """Return a plan of some spans of a shard.
+
+    Parameters
+    ----------
+    shard : ShardPlan
+        Plan of the whole shard.
+    spans : tuple of Span
+        Spans to keep.
+
+    Returns
+    -------
+    ShardPlan
+        Cost and bytes are scaled by the number of spans.
+    """
     share = len(spans) / len(shard.spans)
     name = shard_name(span.key for span in spans)
     return ShardPlan(name, spans, shard.cost_s * share, shard.bytes * share)
-
-
-def _cuts(path: str, split_s: float, stream: int | None) -> tuple[float, ...]:
-    try:
-        return cut_points(path, split_s, stream=stream)
-    except Exception:  # any failure of one file; its worker will report it
-        return ()
-
-
-def _hash(text: str) -> int:
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
-    return int.from_bytes(digest, "big")
-
-
-def _refusal(record: VideoRecord, reason: str, message: str) -> Outcome:
-    return Outcome(record.video_id, "failed", path=record.path, reason=reason, message=message)

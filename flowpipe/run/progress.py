@@ -78,7 +78,13 @@ class RunProgress:
         self._report()
 
     def outcome(self, outcome: Outcome) -> None:
-        """Count a finished span."""
+        """Count a finished span.
+
+        Parameters
+        ----------
+        outcome : Outcome
+            Outcome of the span.
+        """
         self._counts[outcome.status] += 1
         self._finished_frames += outcome.frames
         parts = self._parts[outcome.video_id]

@@ -16,8 +16,8 @@ from flowpipe.run.identity import identify, last_index, paths_of
 from flowpipe.run.interrupt import Interruption, signals_interrupt_once
 from flowpipe.run.job import ExtractJob
 from flowpipe.run.ledger import Quarantine, outcomes_of
-from flowpipe.run.plan import SpanKey, shard_name
 from flowpipe.run.progress import Listener, RunProgress
+from flowpipe.run.spans import SpanKey, shard_name
 from flowpipe.run.summary import Summary
 from flowpipe.store import (
     forget_lost,
@@ -52,6 +52,7 @@ def repair(damaged: Iterable[str], job: ExtractJob, listener: Listener | None = 
     Returns
     -------
     Summary
+        Totals of the videos that were extracted again.
 
     Raises
     ------

@@ -45,7 +45,13 @@ class Summary:
         return self.counts["failed"] + self.counts["quarantined"]
 
     def add(self, outcome: Outcome) -> None:
-        """Add the outcome of a span."""
+        """Add the outcome of a span.
+
+        Parameters
+        ----------
+        outcome : Outcome
+            Outcome of a finished span.
+        """
         if outcome.parts > 1:
             self.parts[outcome.video_id] -= 1
         if outcome.parts == 1 or self.parts[outcome.video_id] == 0:
@@ -63,7 +69,13 @@ class Summary:
 
 
 class InterruptedRunError(KeyboardInterrupt):
-    """A signal stopped the run; `summary` has its totals until then."""
+    """A signal stopped the run.
+
+    Parameters
+    ----------
+    summary : Summary
+        Totals of the run until then.
+    """
 
     def __init__(self, summary: Summary) -> None:
         super().__init__()

@@ -36,8 +36,9 @@ from flowpipe.remote import Cache, default_cache
 from flowpipe.run.heartbeat import WorkerHeartbeat
 from flowpipe.run.options import PUBLISH_S
 from flowpipe.run.output import describe_failure, flow_backend, open_writer
-from flowpipe.run.plan import ShardPlan, shard_name
+from flowpipe.run.plan import ShardPlan
 from flowpipe.run.source_file import SourceFile, open_source
+from flowpipe.run.spans import shard_name
 from flowpipe.run.stopping import is_stop_requested, work_under_way
 from flowpipe.run.watchdog import Watchdog
 from flowpipe.store import ShardWriter

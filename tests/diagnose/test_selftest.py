@@ -56,7 +56,7 @@ def test_sound_kernels_pass(ops):
 @pytest.mark.parametrize(
     ("file", "sound", "broken", "failing"),
     [
-        ("planes.cu", "tvl1::quantised(value, bound)", "tvl1::quantised(value, 2 * bound)",
+        ("planes.cu", "quantise_value(value, bound)", "quantise_value(value, 2 * bound)",
          {"quantise"}),
         ("frames.cu", "(1 << 14)", "(1 << 15)", {"gray"}),
         ("surfaces.cu", "(1 << 21)", "(1 << 22)", {"resize of surfaces"}),

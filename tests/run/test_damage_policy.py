@@ -16,7 +16,8 @@ from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.notes import NOTES, count_notes, join_notes
 from flowpipe.run import policy_shown
 from flowpipe.run.ledger import Ledger
-from flowpipe.run.plan import ShardPlan, shard_name
+from flowpipe.run.plan import ShardPlan
+from flowpipe.run.spans import shard_name
 from flowpipe.run.worker import ShardJob, extract_shard
 from flowpipe.store import create_store
 from flowpipe.types import Outcome, Span, VideoRecord

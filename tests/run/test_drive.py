@@ -16,7 +16,8 @@ from flowpipe.errors import BackendError, FlowpipeError, UnwritableError
 from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.run.cluster import Pool, local_pool
 from flowpipe.run.drive import Driver
-from flowpipe.run.plan import ShardPlan, select_spans, shard_name
+from flowpipe.run.plan import ShardPlan, select_spans
+from flowpipe.run.spans import shard_name
 from flowpipe.run.worker import ShardJob
 from flowpipe.store import create_store
 from flowpipe.types import Outcome, Span, VideoRecord

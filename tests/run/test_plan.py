@@ -12,17 +12,10 @@ from hypothesis import strategies as st
 from videofile import encode_video, moving_clip
 
 from flowpipe.errors import UsageError
-from flowpipe.run import plan, sample
-from flowpipe.run.plan import (
-    LEAST_BYTES_PER_S,
-    HeaderSample,
-    Rates,
-    make_plan,
-    make_spans,
-    part_of,
-    shard_name,
-)
+from flowpipe.run import sample, spans
+from flowpipe.run.plan import HeaderSample, Rates, make_plan
 from flowpipe.run.sample import probe_sample
+from flowpipe.run.spans import LEAST_BYTES_PER_S, make_spans, part_of, shard_name
 from flowpipe.types import Span, VideoRecord
 
 SAMPLE = HeaderSample(1 / 4000, 256, 340)
@@ -183,7 +176,7 @@ def test_a_file_that_breaks_its_demuxer_is_left_to_its_worker(
     def fail(*_: object, **__: object) -> None:
         raise error("of one file")
 
-    monkeypatch.setattr(plan, "cut_points", fail)
+    monkeypatch.setattr(spans, "cut_points", fail)
     monkeypatch.setattr(sample, "probe", fail)
     ((planned, _),), unusable = make_spans([VideoRecord("v", str(clip))], split_s=SPLIT_S)
     assert planned.key == ("v", 0, 1) and not unusable

@@ -18,7 +18,8 @@ from flowpipe.ops import cached_ops
 from flowpipe.ops.cpu import native_core
 from flowpipe.ops.cuda import process
 from flowpipe.ops.cuda.devices import gpus
-from flowpipe.run.plan import ShardPlan, shard_name
+from flowpipe.run.plan import ShardPlan
+from flowpipe.run.spans import shard_name
 from flowpipe.run.worker import ShardJob, extract_shard
 from flowpipe.store import create_store
 from flowpipe.types import Span, VideoRecord
