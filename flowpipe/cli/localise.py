@@ -9,6 +9,7 @@ import click
 
 from flowpipe.cli.choices import Choice
 from flowpipe.cli.networks import WEIGHTS_OPTION, weights_of
+from flowpipe.cli.numbers import Number
 from flowpipe.cli.paths import FILE, FILE_THERE
 from flowpipe.cli.screen import say
 from flowpipe.cli.store_options import check_output
@@ -36,10 +37,10 @@ _DEFAULT = LocalisationParams()
               help="Thresholds, shares of the range of a class's scores in a video, in [0, 1).  "
                    f"[default: {','.join(f'{one:g}' for one in _DEFAULT.thresholds)}]",
               )  # fmt: skip
-@click.option("--smooth", "smooth_s", type=click.FloatRange(0), default=_DEFAULT.smooth_s,
+@click.option("--smooth", "smooth_s", type=Number(0), default=_DEFAULT.smooth_s,
               show_default=True, metavar="SECONDS",
               help="Length of the moving average of the scores; 0 for none.")  # fmt: skip
-@click.option("--temperature", type=click.FloatRange(0, min_open=True),
+@click.option("--temperature", type=Number(0, min_open=True),
               default=_DEFAULT.temperature, show_default=True,
               help="Divisor of the scores before the softmax.")  # fmt: skip
 @click.option("--run-score", type=Choice(list(RUN_SCORES)), default=_DEFAULT.run_score,
@@ -48,12 +49,12 @@ _DEFAULT = LocalisationParams()
               )  # fmt: skip
 @click.option("--classes", type=click.IntRange(1), default=_DEFAULT.classes, show_default=True,
               help="Classes of a video that are localised, the best by M-TWI.")  # fmt: skip
-@click.option("--sigma", type=click.FloatRange(0, min_open=True), default=_DEFAULT.sigma,
+@click.option("--sigma", type=Number(0, min_open=True), default=_DEFAULT.sigma,
               show_default=True, help="Width of soft-NMS: the smaller, the fewer overlaps.",
               )  # fmt: skip
 @click.option("--most", type=click.IntRange(1), default=_DEFAULT.most, show_default=True,
               help="Largest number of intervals of a video.")  # fmt: skip
-@click.option("--rate", "rate_hz", type=click.FloatRange(0, min_open=True),
+@click.option("--rate", "rate_hz", type=Number(0, min_open=True),
               default=_DEFAULT.rate_hz, show_default=True,
               help="Rows per second of M-TWI, which scores the video.")  # fmt: skip
 def localise(

@@ -327,7 +327,7 @@ def extract(job: ExtractJob | Plan, progress: Listener | None = None) -> Summary
     missing = MissingVideos.from_plan(found)
     if missing.absent and not job.allow_missing:
         missing.write(store)
-        raise AbsentVideosError(missing)
+        raise AbsentVideosError.from_missing(missing)
     summary = run(found.without_absent(), progress)
     failed = (entry.outcome for entry in Quarantine(store).read())
     summary.missing = missing.add_failed(failed)

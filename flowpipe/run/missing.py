@@ -135,17 +135,28 @@ class MissingVideos:
 
 
 class AbsentVideosError(UsageError):
-    """Videos of the data set have no file, and the job does not allow it.
+    """Videos of the data set have no file, and the job does not allow it."""
 
-    Parameters
-    ----------
-    missing : MissingVideos
-        The absent videos.
-    """
+    missing: MissingVideos
+    """The absent videos, if `from_missing` made the error."""
 
-    def __init__(self, missing: MissingVideos) -> None:
-        super().__init__(
+    @classmethod
+    def from_missing(cls, missing: MissingVideos) -> AbsentVideosError:
+        """Return the error about some videos.
+
+        Parameters
+        ----------
+        missing : MissingVideos
+            The absent videos.
+
+        Returns
+        -------
+        AbsentVideosError
+            Error that names their number; `missing` has them.
+        """
+        error = cls(
             f"{count_noun(len(missing.absent), 'video')} of the data set cannot be found; "
             "fetch them, or add --allow-missing to extract the others: ids and labels stay the same"
         )
-        self.missing = missing
+        error.missing = missing
+        return error

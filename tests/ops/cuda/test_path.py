@@ -374,7 +374,11 @@ for height, width in ((1, 1), (1, 40), (37, 1), (17, 31), (64, 64), (66, 121)):
         values = (height + (height + 1) // 2) * (width + width % 2)
         picture = ops.to_device(np.zeros(values * (1 if bits == 8 else 2), np.uint8))
         for turns in range(4):
-            conversion = RgbConversion(height, width, bits, np.zeros(6, np.int32), *tables, turns)
+            columns, rows = tables
+            conversion = RgbConversion(
+                height=height, width=width, bits=bits, colour=np.zeros(6, np.int32),
+                columns=columns, rows=rows, quarter_turns=turns,
+            )
             ops.resize(Surfaces((picture,), conversion), 20, 33)
             ops.resize(Surfaces((picture,), conversion), *conversion.upright)
     ops.features.corners(gray, 20, 0.01, 3.0, np.ones(gray.shape, np.uint8))
