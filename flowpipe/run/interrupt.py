@@ -68,9 +68,10 @@ def signals_interrupt_once(notice: str = "") -> Iterator[Interruption]:
     ------
     Interruption
     """
-    outer = getattr(signal.getsignal(signal.SIGINT), "__self__", None)
-    if not notice and isinstance(outer, Interruption):
-        notice = outer._notice
+    for number in _SIGNALS:  # a background job of a shell ignores SIGINT
+        outer = getattr(signal.getsignal(number), "__self__", None)
+        if not notice and isinstance(outer, Interruption):
+            notice = outer._notice
     interruption = Interruption(notice)
     if threading.current_thread() is not threading.main_thread():  # signals do not come here
         yield interruption

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
@@ -12,7 +13,17 @@ import numpy as np
 import pytest
 from checkout import ROOT, python_path
 from fake_cupy import A100, write_cupy
-from slurm_jobs import CLIPS, has_ended, logs, read_arguments, states, wait_until, write_tools
+from slurm_jobs import (
+    CLIPS,
+    has_ended,
+    logs,
+    read_arguments,
+    require_slurm,
+    states,
+    wait_until,
+    write_flowpipe,
+    write_tools,
+)
 
 from flowpipe import open_store
 
@@ -99,7 +110,7 @@ def in_a_job(folder: Path, command: str, *options: str, **environment: str) -> s
 
 @pytest.mark.parametrize("gpus", [1, 2])
 def test_workers_of_a_job_have_the_gpus_of_the_job(gpus, two_gpus, tmp_path):
-    script = f"{sys.executable} {ROOT / 'tests' / 'gpu_pool.py'} 2"
+    script = f"{sys.executable} {ROOT / 'tests' / 'support' / 'gpu_pool.py'} 2"
     said = in_a_job(tmp_path, f"env; {script} {gpus}", f"--gres=gpu:{gpus}")
     (given,) = [line[21:] for line in said.splitlines() if line.startswith("CUDA_VISIBLE_DEVICES=")]
     assert len(given.split(",")) == gpus
@@ -175,3 +186,39 @@ def test_mps_of_a_job_ends_with_it(submit, two_gpus, tmp_path):
     assert began == f"control -d  of {gpu}" and gpu.startswith("GPU-")
     assert (client, end) == (f"client there of {gpu}", f"control  quit of {gpu}"), logs(tmp_path)
     assert not Path((tmp_path / "pipes").read_text().strip()).exists()
+
+
+def test_a_training_queues_itself_again_and_goes_on(tmp_path: Path) -> None:
+    require_slurm()
+    pytest.importorskip("torch", reason="needs torch")
+    import tiny
+    from tiny_training import PROGRAM
+
+    recipe = tiny.write_recipe(tmp_path / "recipe.yaml", end=1500)
+    store = tiny.make_store(tmp_path / "store")
+    environment = write_flowpipe(tmp_path / "bin", f'exec "{sys.executable}" "{PROGRAM}" "$@"')
+    environment["PYTHONPATH"] = python_path(ROOT, PROGRAM.parent)
+    run, log = tmp_path / "run", tmp_path / "job.log"
+    job = subprocess.run(
+        ["sbatch", "--parsable", "--mem-per-cpu=1000M", "--cpus-per-task=1", "--output", log,
+         ROOT / "pipelines" / "slurm" / "train.sh", store, "--modality", "rgb", "--recipe", recipe,
+         "-o", run, "--validate-every", "9999"],
+        check=True, capture_output=True, text=True, cwd=tmp_path, env=environment,
+    ).stdout.strip()  # fmt: skip
+    try:
+        wait_until(lambda: (run / "log.csv").exists() or has_ended(job))
+        # What --signal=B:USR1@120 has Slurm do.
+        subprocess.run(["scancel", "--batch", "--signal=USR1", job], check=True)
+        wait_until(lambda: states(job) == {"": "PENDING"} or has_ended(job))
+        assert states(job) == {"": "PENDING"}, log.read_text()
+        # Slurm holds a job that queued itself again for some minutes; an operator need not wait.
+        subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=True)
+        wait_until(lambda: "going on at step" in log.read_text() or has_ended(job))
+        assert "time limit: the job is requeued" in log.read_text()
+        assert "going on at step" in log.read_text()
+    finally:
+        subprocess.run(["scancel", "--quiet", job])
+    wait_until(lambda: has_ended(job))
+    with (run / "steps.csv").open() as file:
+        steps = [int(row["step"]) for row in csv.DictReader(file)]
+    assert steps == list(range(1, len(steps) + 1)), "none is twice, and none is missing"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -105,3 +106,11 @@ def write_tools(folder: Path) -> None:
     for name, text in tools.items():
         (folder / name).write_text(text.replace("$FOLDER", str(folder.parent)))
         (folder / name).chmod(0o755)
+
+
+def write_flowpipe(folder: Path, text: str) -> dict[str, str]:
+    """Put a `flowpipe` into a folder; the environment that finds it."""
+    folder.mkdir()
+    (folder / "flowpipe").write_text(f"#!/bin/sh\n{text}\n")
+    (folder / "flowpipe").chmod(0o755)
+    return {**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
