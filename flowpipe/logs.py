@@ -12,7 +12,7 @@ LIBRARY = "flowpipe"
 OUTCOMES = f"{LIBRARY}.outcomes"
 """One record for each video of an extraction: a warning if it failed or lacks frames, else info."""
 COMMAND = f"{LIBRARY}.command"
-"""What a command prints on stderr."""
+"""Name of the logger of all that commands print on stderr."""
 
 
 class EscapingLogger(logging.LoggerAdapter[logging.Logger]):

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 from flowpipe.errors import DeviceMemoryError
 from flowpipe.ops import Ops, TVL1Model
+from flowpipe.words import count_noun
 
 SMALLEST_LEVEL_PX = 16  # a level with fewer rows or columns is not made
 
@@ -258,7 +259,7 @@ class TVL1Solver:
     def _fewer(self, pairs: int, size: tuple[int, int]) -> int:
         """Halve the pairs per call for this size, with a warning; return the new number."""
         warnings.warn(
-            f"{self.ops.name}: too little device memory for {pairs} pairs of "
+            f"{self.ops.name}: too little device memory for {count_noun(pairs, 'pair')} of "
             f"{size[1]}x{size[0]} at once; going on with {pairs // 2}",
             RuntimeWarning,
             stacklevel=2,

@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flowpipe.errors import UsageError
-from flowpipe.evaluation import sigmoid, softmax
 from flowpipe.modality import MODALITIES, Modality
 from flowpipe.tsn.data.sampling import SAMPLING_STRATEGIES
 from flowpipe.tsn.recipe import TestParams
 from flowpipe.tsn.testing.pooling import Pooling
+from flowpipe.tsn.testing.predict import check_same_classes, choose_link
 from flowpipe.tsn.testing.scorer import SnippetScorer, SnippetScores
 
 _EARLY_S = 1e-9
@@ -99,16 +99,16 @@ class LiveClassifier:
     ) -> None:
         self.rate_hz = rate_hz
         count = max(1, round(rate_hz * window_s))
+        check_same_classes([one.run for one in networks], [one.facts for one in networks])
         self._streams = []
         for network, weight in zip(networks, weights, strict=True):
-            _check(network, networks[0])
+            _check_modality(network)
             used = params or replace(network.facts.test, crops="1")
             used = replace(used, protocol="dense", snippets=count)
             pooling = Pooling(used, network.facts.stream, network.model.consensus)
             self._streams.append(_Stream(network, weight, pooling, deque(maxlen=count)))
         self.class_names = networks[0].facts.class_names
-        by_class = all(one.facts.stream.loss.name == "bce" for one in networks)
-        self._likely = sigmoid if by_class else softmax
+        self._likely = choose_link([one.facts for one in networks])
         self._frames: deque[tuple[float, Tensor]] = deque()
         self._reach = max(one.frames for one in self._streams)
         self._first: list[Tensor] = []  # a snippet at the end may continue with the first frames
@@ -215,16 +215,11 @@ def _make_stored(row: Modality, frames: list[Tensor]) -> list[Tensor]:
     return list((signed[1:] - signed[:-1] + (row.zero_level or 0)).clamp_(0, 255).byte())
 
 
-def _check(network: SnippetScorer, first: SnippetScorer) -> None:
-    """Raise UsageError if a network cannot be used live, or not beside the first one."""
-    facts = network.facts
-    if MODALITIES[facts.stored].is_flow:
+def _check_modality(network: SnippetScorer) -> None:
+    """Raise UsageError if a network cannot be used live."""
+    stored = network.facts.stored
+    if MODALITIES[stored].is_flow:
         raise UsageError(
-            f"{network.run} reads {facts.stored}, which is not computed live; choose runs of rgb "
-            "and rgb_diff"
-        )
-    if facts.class_names != first.facts.class_names:
-        raise UsageError(
-            f"{network.run} knows other classes ({len(facts.class_names)}) than {first.run} "
-            f"({len(first.facts.class_names)}): their scores cannot be added"
+            f"{network.run} reads {stored}, which is not computed live; choose runs of rgb and "
+            "rgb_diff"
         )

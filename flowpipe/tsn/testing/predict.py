@@ -20,6 +20,8 @@ from flowpipe.tsn.testing.pooling import Pooling
 from flowpipe.tsn.testing.scorer import SnippetScorer
 from flowpipe.tsn.testing.test import snippets_of
 
+FloatArray = NDArray[np.float64]
+
 
 @dataclass(frozen=True)
 class FusedRun:
@@ -98,13 +100,48 @@ def same_classes(runs: Sequence[Path]) -> list[RunFacts]:
         If the classes differ.
     """
     facts = [RunFacts.read(run) for run in runs]
+    check_same_classes(runs, facts)
+    return facts
+
+
+def check_same_classes(runs: Sequence[Path], facts: Sequence[RunFacts]) -> None:
+    """Check that runs whose facts are known have the same classes.
+
+    Parameters
+    ----------
+    runs : sequence of Path
+        Folders of the runs.
+    facts : sequence of RunFacts
+        Facts of each run.
+
+    Raises
+    ------
+    UsageError
+        If the classes differ.
+    """
     for run, one in zip(runs, facts, strict=True):
         if one.class_names != facts[0].class_names:
             raise UsageError(
                 f"{run} knows other classes ({len(one.class_names)}) than {runs[0]} "
                 f"({len(facts[0].class_names)}): their scores cannot be added"
             )
-    return facts
+
+
+def choose_link(facts: Sequence[RunFacts]) -> Callable[[FloatArray], FloatArray]:
+    """Return the function that turns added scores of runs into probabilities.
+
+    Parameters
+    ----------
+    facts : sequence of RunFacts
+        Facts of each run.
+
+    Returns
+    -------
+    callable
+        The sigmoid if all runs were trained class by class (``bce``), else the softmax.
+    """
+    by_class = all(one.stream.loss.name == "bce" for one in facts)
+    return sigmoid if by_class else softmax
 
 
 def predict(
@@ -157,8 +194,7 @@ def predict(
         ends.append(float(store.pts_s(video_id)[-1]))
     # Streams may differ by an image and so, at a rate, by a snippet at the end.
     count = min(len(times_s) for times_s, _ in timed)
-    by_class = all(one.stream.loss.name == "bce" for one in facts)
-    likely = sigmoid if by_class else softmax
+    likely = choose_link(facts)
     return Prediction(
         class_names=facts[0].class_names,
         probabilities=likely(
