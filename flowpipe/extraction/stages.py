@@ -24,6 +24,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from threading import Event
 from typing import Any, TypeVar
 
 import numpy as np
@@ -118,6 +119,7 @@ class Extraction:
         self.first_crc32: int | None = None
         self.seam_crc32: int | None = None
         self._source_size = 0, 0
+        self._none_begun = Event()  # set while the device computes no window
         self.seconds = {"decode": 0.0, "compute": 0.0, "camera": 0.0, "encode": 0.0}
         gpu = {} if ops.on_cpu else {"gpu": 0.0}
         self.busy_s = {"decode": 0.0, **gpu, **self.seconds}
@@ -171,13 +173,24 @@ class Extraction:
                 self._facts, self.damage = video.facts, video.damage
 
     def _resize(self, target: tuple[int, int], frames: Frames) -> Frames:
-        return Frames(self.ops.resize(frames.data, *target), frames.pts_s)
+        """Resize frames. A single one, if memory is short, waits for the windows under way."""
+        while True:
+            was_alone = self._none_begun.is_set()
+            try:
+                return Frames(self.ops.resize(frames.data, *target), frames.pts_s)
+            except DeviceMemoryError:
+                if len(frames.data) > 1 or (was_alone and self._none_begun.is_set()):
+                    raise
+            self._none_begun.wait()
 
     def _compute(self, decoded: Iterator[Frames]) -> Iterator[tuple[Any, ...]]:
         """Yield times and Planes of every modality for each window."""
         cameras = CallerThread() if self.ops.on_cpu else WorkerThread("camera")
         with Prefetcher(decoded, 1) as windows, cameras:
-            yield from self._planes(windows, partial(cameras.submit, self._find_camera))
+            try:
+                yield from self._planes(windows, partial(cameras.submit, self._find_camera))
+            finally:
+                self._none_begun.set()  # the thread that decodes may wait for it
 
     def _planes(
         self, windows: Prefetcher[Frames], submit: Callable[..., Future[Any]]
@@ -187,6 +200,8 @@ class Extraction:
         waiting, begun = deque[Frames](), deque[Begun]()
         more, is_short, most = True, False, 1 if self.ops.on_cpu else WINDOWS_BEGUN
         while more or waiting or begun:
+            if not begun:
+                self._none_begun.set()
             if begun and (
                 is_short
                 or len(begun) == most
@@ -220,6 +235,7 @@ class Extraction:
         """
         frames = waiting[0]
         owned = len(frames.data) - self._at_seam(frames)
+        self._none_begun.clear()
         try:
             begun.append((frames, maker.begin(frames.data, owned)))
         except DeviceMemoryError:
@@ -260,6 +276,7 @@ class Extraction:
         try:
             made = window.maker.finish(window)
         except DeviceMemoryError:
+            self.ops.free_workspace()  # the thread of the camera, if it was short, could not
             parts = [later for later, _ in begun][1:] or split_in_halves(frames)
             if not parts:
                 raise

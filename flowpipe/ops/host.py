@@ -37,3 +37,6 @@ class HostOps:
 
     def allocated_bytes(self) -> int:
         return 0
+
+    def free_workspace(self) -> None:
+        pass

@@ -254,6 +254,9 @@ class Ops(Protocol):
     def allocated_bytes(self) -> int:
         """Return the device memory that this process holds, bytes; 0 if the device is the CPU."""
 
+    def free_workspace(self) -> None:
+        """Free the device memory that is kept for this thread's next TV-L1 call."""
+
     def pairs_at_once(self, height: int, width: int) -> int:
         """Return how many pairs per TV-L1 call fit the device's caches and memory.
 

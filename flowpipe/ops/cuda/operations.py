@@ -8,7 +8,7 @@ their streams and memory are reused by the threads of the next one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import RLock
 from typing import Any, TypeVar
 
@@ -297,6 +297,10 @@ class CudaOps:
     def allocated_bytes(self) -> int:
         return int(self.cupy.get_default_memory_pool().used_bytes())
 
+    def free_workspace(self) -> None:
+        with translate_errors(self.cupy):
+            self._workspaces.get().forget()
+
     @contextmanager
     def batch_launches(self) -> Iterator[None]:
         with self._activate():
@@ -348,9 +352,7 @@ class CudaOps:
             with self._streams.get().activate() as stream:
                 yield stream
         except DeviceMemoryError:
-            # TV-L1's workspace has most of the memory; the next attempt allocates a smaller one.
-            with translate_errors(self.cupy):
-                self._workspaces.get().forget()
+            self.free_workspace()  # which has most of the memory; the next attempt needs less
             raise
 
     def _upload(self, array: Any) -> Any:
@@ -371,13 +373,19 @@ class CudaOps:
         return self._allocate(lambda: self.cupy.empty(tuple(shape), dtype))
 
     def _allocate(self, allocate: Callable[[], T]) -> T:
-        """Allocate device memory. If there is too little, wait for the thread that finds features,
-        which needs much memory for a short time, and try again."""
-        try:
+        """Allocate device memory.
+
+        If there is too little, wait for the thread that finds features, which needs much memory
+        for a short time, and try again. Then free this thread's workspace and try once more.
+        """
+        short = self.cupy.cuda.memory.OutOfMemoryError
+        with suppress(short):
             return allocate()
-        except self.cupy.cuda.memory.OutOfMemoryError:
-            pass
         with self._feature_lock:
+            with suppress(short):
+                return allocate()
+            self._streams.get().launches.flush()  # those that use the workspace
+            self._workspaces.get().forget()
             return allocate()
 
     def _zeros(self, n: int) -> Any:

@@ -333,8 +333,14 @@ def test_extraction_of_a_clip_is_that_of_the_cpu(cuda, clip):
         np.testing.assert_array_equal(ours[modality][0], cpu[modality][0])
 
 
-def test_a_window_too_large_for_the_memory_is_made_in_halves(cuda, demo_clip, monkeypatch):
-    """Not only TV-L1 needs memory: gray images, pyramids and flow of all frames of a window do."""
+@pytest.mark.parametrize("late_s", [0, 0.3], ids=["features at once", "features after the flow"])
+def test_a_window_too_large_for_the_memory_is_made_in_halves(late_s, cuda, demo_clip, monkeypatch):
+    """Not only TV-L1 needs memory: gray images, pyramids and flow of all frames of a window do.
+
+    Features that are found after the flow need memory that TV-L1 keeps for the next window.
+    """
+    corners = cuda.features.corners
+    monkeypatch.setattr(cuda.features, "corners", lambda *a: time.sleep(late_s) or corners(*a))
     recipe, record = clip_recipe(fps=6.25, **BRIEF), VideoRecord("clip", str(demo_clip))
     meant = planes_of(record, recipe, get_ops())
     memory = cuda.cupy.cuda.memory

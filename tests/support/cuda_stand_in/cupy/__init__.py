@@ -62,12 +62,13 @@ class ndarray:  # noqa: N801 - CuPy's name
         assert isinstance(source, np.ndarray) and source.flags.c_contiguous
         assert source.shape == self.shape and source.dtype == self.dtype
         stream = stream or cuda.current_stream()
+        # A copy keeps nothing: neither this memory, which its stream reuses in order, nor pinned.
+        to, address, nbytes = self._host.ctypes.data, source.ctypes.data, self.nbytes
         if cuda.is_pinned(source):
-            address = source.ctypes.data  # and no reference: a copy keeps nothing
-            stream.enqueue(lambda: ctypes.memmove(self._host.ctypes.data, address, self.nbytes))
+            stream.enqueue(lambda: ctypes.memmove(to, address, nbytes))
         else:  # the driver takes it before it returns
             taken = source.copy()
-            stream.enqueue(lambda: np.copyto(self._host, taken))
+            stream.enqueue(lambda: ctypes.memmove(to, taken.ctypes.data, nbytes))
 
     def get(
         self, stream: Any = None, order: str = "C", out: Any = None, blocking: bool = True
