@@ -28,7 +28,8 @@ from typing import Any
 
 import numpy as np
 
-from flowpipe.features import Extent, StreamFacts, cut_windows, open_features
+from flowpipe.features import Extent, FeatureVideo, StreamFacts, cut_windows, open_features
+from flowpipe.features.file_format import FILE_FACTS, STREAM_FACTS
 from flowpipe.features.layouts import FeatureExportJob, export_features
 from flowpipe.features.writer import WindowedVideo, write_features
 from flowpipe.types import Interval, VideoRecord
@@ -333,18 +334,24 @@ def make_example(path: Path) -> None:
         windows = cut_windows(pts_s, Extent(16), Extent(16))
         videos.append(
             WindowedVideo(
-                record,
-                frames=frames,
-                fps=fps,
-                start_s=0.0,
-                end_s=frames / fps,
-                status="done",
-                windows=windows,
+                FeatureVideo(
+                    record, frames=frames, fps=fps, start_s=0.0, end_s=frames / fps, status="done"
+                ),
+                windows,
             )
         )
-    facts = {"window": WINDOW, "stride": WINDOW, "class_names": names, "left_out": {}}
-    streams = [StreamFacts(name, names, {"loss": "cross_entropy"}) for name in ("rgb", "flow")]
-    rows = {video.record.video_id: len(video.windows) for video in videos}
+    facts = {
+        **dict.fromkeys(FILE_FACTS),
+        "window": WINDOW,
+        "stride": WINDOW,
+        "class_names": names,
+        "left_out": {},
+    }
+    streams = [
+        StreamFacts(name, names, {**dict.fromkeys(STREAM_FACTS), "loss": "cross_entropy"})
+        for name in ("rgb", "flow")
+    ]
+    rows = {video.video_id: len(video.windows) for video in videos}
     write_features(
         path, facts, videos, streams,
         lambda stream, key: (

@@ -1,6 +1,7 @@
 """Features and scores along videos: windows, their HDF5 file, and the files of other tools."""
 
-from flowpipe.features.reader import FeatureFile, FeatureVideo, StreamFacts, open_features
+from flowpipe.features.file_format import FeatureVideo, StreamFacts
+from flowpipe.features.reader import FeatureFile, open_features
 from flowpipe.features.windows import Extent, Windows, cut_windows
 
 __all__ = [

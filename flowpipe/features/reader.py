@@ -1,15 +1,14 @@
 """File of `flowpipe features` -> the windows, features and scores of its videos.
 
 The rows of all streams are the same windows, see `flowpipe.features.windows`. Rows of one video are
-adjacent. ``docs/features.md`` describes the data sets of the file.
+adjacent. `flowpipe.features.file_format` declares the data sets of the file.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,43 +19,10 @@ from numpy.typing import NDArray
 
 from flowpipe import strict
 from flowpipe.errors import FormatError
+from flowpipe.features import file_format as layout
+from flowpipe.features.file_format import FeatureVideo, StreamFacts, Table
 from flowpipe.features.windows import Windows
 from flowpipe.types import VideoRecord
-
-FORMAT, VERSION = "flowpipe features", 1
-WINDOW_COLUMNS = ("start_frame", "stop_frame", "start_s", "end_s")
-"""Columns of a row that define its window."""
-VALUES = ("features", "scores")
-
-
-@dataclass(frozen=True, kw_only=True)
-class FeatureVideo:
-    """Video of a file of features."""
-
-    frames: int
-    """Number of stored frames, N."""
-    fps: float
-    """Frames per second of the stored frames; 0 for a single frame."""
-    start_s: float
-    """Timestamp of the first frame, seconds."""
-    end_s: float
-    """Timestamp of the last frame plus the duration of a frame, seconds."""
-    status: str
-    """``done``, or ``partial`` if only the frames before damage of the source are stored."""
-    record: VideoRecord
-    rows: slice
-    """Rows of the video in the data sets of the file."""
-
-
-@dataclass(frozen=True)
-class StreamFacts:
-    """One stream of a file of features: what computed it, and the names of its classes."""
-
-    name: str
-    class_names: tuple[str, ...]
-    """Names of the classes, by column of the scores."""
-    facts: Mapping[str, Any]
-    """JSON values: ``network``, ``digest``, ``modality``, ``layer``, ``loss`` ..."""
 
 
 def open_features(path: str | Path) -> FeatureFile:
@@ -93,7 +59,7 @@ class FeatureFile:
     path : Path
         The file.
     facts : dict
-        JSON values: ``store``, ``window``, ``stride``, ``crops``, ``left_out`` ...
+        JSON values by the keys `flowpipe.features.file_format.FILE_FACTS`.
     videos : dict of str to FeatureVideo
         Videos by id, in the order of the rows.
     streams : dict of str to StreamFacts
@@ -126,6 +92,26 @@ class FeatureFile:
     ) -> None:
         self._file.close()
 
+    def rows(self, video_id: str) -> slice:
+        """Return the rows of a video in the data sets of the file.
+
+        Parameters
+        ----------
+        video_id : str
+            Id of the video.
+
+        Returns
+        -------
+        slice
+            One row at least.
+
+        Raises
+        ------
+        KeyError
+            If the file has no rows of the video.
+        """
+        return self._rows[video_id]
+
     def windows(self, video_id: str) -> Windows:
         """Return the windows of the rows of a video.
 
@@ -144,12 +130,10 @@ class FeatureFile:
         KeyError
             If the file has no rows of the video.
         """
-        rows = self.videos[video_id].rows
+        rows = self.rows(video_id)
         with _translate_errors(self.path):
-            first, stop, start_s, end_s = (
-                np.asarray(self._file[f"rows/{name}"][rows]) for name in WINDOW_COLUMNS
-            )
-        return Windows(first, stop, start_s, end_s)
+            group = self._file[layout.ROWS]
+            return Windows(*(np.asarray(group[t.name][rows]) for t in layout.WINDOW_FIELDS))
 
     def features(self, stream: str, video_id: str) -> NDArray[np.float32]:
         """Return the features of the rows of a video.
@@ -169,7 +153,7 @@ class FeatureFile:
         KeyError
             If the file has no rows of the video.
         """
-        return self._values(stream, "features", video_id)
+        return self._values(stream, layout.FEATURES, video_id)
 
     def scores(self, stream: str, video_id: str) -> NDArray[np.float32]:
         """Return the scores of the rows of a video.
@@ -189,7 +173,7 @@ class FeatureFile:
         KeyError
             If the file has no rows of the video.
         """
-        return self._values(stream, "scores", video_id)
+        return self._values(stream, layout.SCORES, video_id)
 
     def width(self, stream: str, values: str) -> int:
         """Return the number of columns of a stream.
@@ -206,52 +190,74 @@ class FeatureFile:
         int
             D or C.
         """
-        return int(self._file[f"streams/{stream}/{values}"].shape[1])
+        return int(self._file[layout.STREAMS][stream][values].shape[1])
 
-    def _values(self, stream: str, values: str, video_id: str) -> NDArray[np.float32]:
-        rows = self.videos[video_id].rows
+    def _values(self, stream: str, table: Table, video_id: str) -> NDArray[np.float32]:
+        rows = self.rows(video_id)
         with _translate_errors(self.path):
-            return np.asarray(self._file[f"streams/{stream}/{values}"][rows], np.float32)
+            values = self._file[layout.STREAMS][stream][table.name]
+            return np.asarray(values[rows], np.float32)
 
     def _read_tables(self) -> None:
         file = self._file
-        there = (file.attrs.get("format"), int(file.attrs.get("version", 0)))
-        if there != (FORMAT, VERSION):
-            raise ValueError(f"wanted {FORMAT}, version {VERSION}, got {there[0]}, {there[1]}")
-        self.facts: dict[str, Any] = self._facts_of(file)
-        table = file["videos"]
-        first = table["row_first"][()].tolist()
-        texts = {name: _texts(table[name]) for name in ("video_id", "status", "record")}
-        numbers = [table[name][()].tolist() for name in ("frames", "fps", "start_s", "end_s")]
-        self.videos: dict[str, FeatureVideo] = {}
-        for k, video_id in enumerate(texts["video_id"]):
-            record = VideoRecord.from_json(json.loads(texts["record"][k]))
-            frames, fps, start_s, end_s = (column[k] for column in numbers)
-            self.videos[video_id] = FeatureVideo(
-                frames=frames,
-                fps=fps,
-                start_s=start_s,
-                end_s=end_s,
-                status=texts["status"][k],
-                record=record,
-                rows=slice(first[k], first[k + 1]),
+        there = file.attrs.get(layout.ATTR_FORMAT), int(file.attrs.get(layout.ATTR_VERSION, 0))
+        if there != (layout.FORMAT, layout.VERSION):
+            raise ValueError(
+                f"wanted {layout.FORMAT}, version {layout.VERSION}, got {there[0]}, {there[1]}"
             )
+        self._check_tables()
+        self.facts: dict[str, Any] = self._facts_of(file, layout.FILE_FACTS)
+        self._read_videos(file[layout.VIDEOS])
+        streams = file[layout.STREAMS]
         self.streams = {
-            name: StreamFacts(name, _texts(group["class_names"]), self._facts_of(group))
-            for name, group in file["streams"].items()
+            name: StreamFacts(
+                name,
+                tuple(_read(group, layout.CLASS_NAMES)),
+                self._facts_of(group, layout.STREAM_FACTS),
+            )
+            for name, group in streams.items()
         }
-        rows = len(file["rows/start_frame"])
-        shapes = {len(group[name]) for group in file["streams"].values() for name in VALUES}
-        if shapes - {rows} or first[-1] != rows or len(first) != len(self.videos) + 1:
+        rows = len(file[layout.ROWS][layout.WINDOW_FIELDS[0].name])
+        shapes = {len(group[t.name]) for group in streams.values() for t in layout.VALUES}
+        if shapes - {rows} or self._row_count != rows:
             raise ValueError(f"{rows} rows, and streams of {sorted(shapes)} rows")
 
-    def _facts_of(self, group: Any) -> dict[str, Any]:
-        values: dict[str, Any] = strict.parse_json(group["facts"][()], f"facts in {self.path}")
+    def _read_videos(self, group: Any) -> None:
+        first: list[int] = _read(group, layout.ROW_FIRST)
+        ids, records = _read(group, layout.VIDEO_ID), _read(group, layout.RECORD)
+        fields = {table.name: _read(group, table) for table in layout.VIDEO_FIELDS}
+        if len(first) != len(ids) + 1:
+            raise ValueError(f"wanted row_first of length {len(ids) + 1}, got {len(first)}")
+        self._row_count = first[-1]
+        self._rows = {key: slice(*first[k : k + 2]) for k, key in enumerate(ids)}
+        self.videos: dict[str, FeatureVideo] = {}
+        for k, video_id in enumerate(ids):
+            record = VideoRecord.from_json(json.loads(records[k]))
+            values = {name: column[k] for name, column in fields.items()}
+            self.videos[video_id] = FeatureVideo(record, **values)
+
+    def _check_tables(self) -> None:
+        """Raise ValueError if a data set is missing."""
+        names = list(self._file[layout.STREAMS])
+        for group, tables in layout.TABLES.items():
+            for folder in {group.replace("NAME", name) for name in names}:
+                for table in tables:
+                    path = f"{folder}/{table.name}".lstrip("/")
+                    if path not in self._file:
+                        raise ValueError(f"it lacks the data set {path}")
+
+    def _facts_of(self, group: Any, keys: Sequence[str]) -> dict[str, Any]:
+        content = group[layout.FACTS.name][()]
+        values: dict[str, Any] = strict.parse_json(content, f"facts in {self.path}")
+        if missing := [key for key in keys if key not in values]:
+            raise ValueError(f"facts in {group.name} lack {', '.join(missing)}")
         return values
 
 
-def _texts(table: Any) -> tuple[str, ...]:
-    return tuple(text.decode() for text in table[()].tolist())
+def _read(group: Any, table: Table) -> list[Any]:
+    """Return the values of a table as Python's numbers or texts."""
+    values: list[Any] = group[table.name][()].tolist()
+    return [text.decode() for text in values] if table.dtype == layout.TEXT else values
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import KW_ONLY, asdict, dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,28 +16,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.atomic import atomic_file
-from flowpipe.features.reader import FORMAT, VALUES, VERSION, WINDOW_COLUMNS, StreamFacts
+from flowpipe.features import file_format as layout
+from flowpipe.features.file_format import FeatureVideo, StreamFacts, Table
 from flowpipe.features.windows import Windows
-from flowpipe.types import VideoRecord
 
 
 @dataclass(frozen=True)
 class WindowedVideo:
     """A video with the windows of its rows."""
 
-    record: VideoRecord
-    _: KW_ONLY
-    frames: int
-    """Number of stored frames, N."""
-    fps: float
-    """Frames per second of the stored frames; 0 for a single frame."""
-    start_s: float
-    """Timestamp of the first frame, seconds."""
-    end_s: float
-    """Timestamp of the last frame plus the duration of a frame, seconds."""
-    status: str
-    """``done`` or ``partial``."""
+    video: FeatureVideo
     windows: Windows
+
+    @property
+    def video_id(self) -> str:
+        """Id of the video."""
+        return self.video.record.video_id
 
 
 RowValues = Callable[[str, str], tuple[NDArray[np.float32], NDArray[np.float32]]]
@@ -72,31 +66,27 @@ def write_features(
         If the file cannot be written.
     """
     with atomic_file(path, "features") as draft, h5py.File(draft, "w") as file:
-        file.attrs.update(format=FORMAT, version=VERSION)
-        file["facts"] = _json(facts)  # an attribute must not be larger than 64 kB
-        _write_videos(file.create_group("videos"), videos)
-        for name in WINDOW_COLUMNS:
-            columns = [getattr(video.windows, name) for video in videos]
-            file[f"rows/{name}"] = np.concatenate(columns)
-        # For readers without this package:
-        file["rows/centre_s"] = np.concatenate([video.windows.centre_s for video in videos])
-        file["rows/centre_frame"] = np.concatenate([video.windows.centre_frame for video in videos])
-        file.create_group("streams", track_order=True)
+        file.attrs.update({layout.ATTR_FORMAT: layout.FORMAT, layout.ATTR_VERSION: layout.VERSION})
+        _write(file, layout.FACTS, facts)  # an attribute must not be larger than 64 kB
+        _write_videos(file.create_group(layout.VIDEOS), videos)
+        rows = file.create_group(layout.ROWS)
+        for table in (*layout.WINDOW_FIELDS, *layout.CENTRES):
+            columns = [getattr(video.windows, table.name) for video in videos]
+            _write(rows, table, np.concatenate(columns))
+        file.create_group(layout.STREAMS, track_order=True)
         for stream in streams:
-            group = file.create_group(f"streams/{stream.name}")
-            group["facts"] = _json(stream.facts)
-            _write_texts(group, "class_names", stream.class_names)
+            group = file[layout.STREAMS].create_group(stream.name)
+            _write(group, layout.FACTS, stream.facts)
+            _write(group, layout.CLASS_NAMES, stream.class_names)
             _write_values(group, stream.name, videos, values)
 
 
 def _write_videos(group: Any, videos: Sequence[WindowedVideo]) -> None:
-    _write_texts(group, "video_id", [video.record.video_id for video in videos])
-    _write_texts(group, "status", [video.status for video in videos])
-    _write_texts(group, "record", [_json(asdict(video.record)) for video in videos])
-    group["row_first"] = np.cumsum([0, *(len(video.windows) for video in videos)], dtype=np.int64)
-    group["frames"] = np.array([video.frames for video in videos], np.int64)
-    for name in ("fps", "start_s", "end_s"):
-        group[name] = np.array([getattr(video, name) for video in videos], np.float64)
+    _write(group, layout.VIDEO_ID, [video.video_id for video in videos])
+    _write(group, layout.RECORD, [_json(asdict(video.video.record)) for video in videos])
+    _write(group, layout.ROW_FIRST, np.cumsum([0, *(len(video.windows) for video in videos)]))
+    for table in layout.VIDEO_FIELDS:
+        _write(group, table, [getattr(video.video, table.name) for video in videos])
 
 
 def _write_values(
@@ -105,10 +95,10 @@ def _write_values(
     total, first = sum(len(video.windows) for video in videos), 0
     tables: list[Any] = []
     for video in videos:
-        arrays = values(stream, video.record.video_id)
+        arrays = values(stream, video.video_id)
         tables = tables or [
-            group.create_dataset(name, (total, array.shape[1]), "<f4")
-            for name, array in zip(VALUES, arrays, strict=True)
+            group.create_dataset(table.name, (total, array.shape[1]), table.dtype)
+            for table, array in zip(layout.VALUES, arrays, strict=True)
         ]
         stop = first + len(video.windows)
         for table, array in zip(tables, arrays, strict=True):
@@ -116,8 +106,14 @@ def _write_values(
         first = stop
 
 
-def _write_texts(group: Any, name: str, texts: Sequence[str]) -> None:
-    group.create_dataset(name, data=list(texts), dtype=h5py.string_dtype("utf-8"))
+def _write(group: Any, table: Table, values: Any) -> None:
+    if table.dtype == layout.JSON:
+        group[table.name] = _json(values)
+    elif table.dtype == layout.TEXT:
+        texts = h5py.string_dtype("utf-8")
+        group.create_dataset(table.name, data=list(values), dtype=texts)
+    else:
+        group[table.name] = np.asarray(values, table.dtype)
 
 
 def _json(values: Any) -> str:

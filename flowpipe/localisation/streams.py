@@ -92,18 +92,14 @@ def fuse_streams(
                 f"{file.path}: {first.name} has {_describe(first)}, {other.name} has "
                 f"{_describe(other)}; choose streams of the same classes with --streams"
             )
-        if _is_by_class(other) != _is_by_class(first):
+        if other.by_class != first.by_class:
             raise UsageError(
                 f"{file.path}: {first.name} and {other.name} were trained with different losses; "
                 "choose streams of one loss with --streams"
             )
-    return FusedScores(file, tuple(streams), tuple(weights), first.class_names, _is_by_class(first))
+    return FusedScores(file, tuple(streams), tuple(weights), first.class_names, first.by_class)
 
 
 def _describe(stream: StreamFacts) -> str:
     names = stream.class_names
     return f"{count_noun(len(names), 'class', 'classes')}, {list_some(names, 2)}"
-
-
-def _is_by_class(stream: StreamFacts) -> bool:
-    return bool(stream.facts.get("loss") == "bce")

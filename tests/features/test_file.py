@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from checkout import ROOT
 from feature_making import CLASSES, RECORDS, make_features
 
 from flowpipe.errors import FormatError
-from flowpipe.features import Extent, cut_windows, open_features
+from flowpipe.features import Extent, cut_windows, file_format, open_features
+from flowpipe.features.file_format import Table
+
+DOCUMENT = (ROOT / "docs/features.md").read_text()
 
 AT_25 = np.arange(100) / 25
 
@@ -96,6 +101,56 @@ def test_h5py_alone_reads_times_and_values(tmp_path: Path) -> None:
         assert file["rows/centre_frame"][first : first + 2].tolist() == [7.5, 11.5]
 
 
+def declared() -> dict[str, Table]:
+    """Tables of `file_format`, by path."""
+    return {
+        f"{group}/{table.name}".lstrip("/"): table
+        for group, tables in file_format.TABLES.items()
+        for table in tables
+    }
+
+
+def test_the_document_lists_the_tables_and_facts_of_the_file() -> None:
+    found = {}
+    for row in re.findall(r"^\| `(?:facts|\w+/[\w/]+)`.*", DOCUMENT, re.M):
+        names, kind = (cell.strip() for cell in row.split("|")[1:3])
+        first, *others = re.findall(r"`([\w/]+)`", names)
+        group = first.rpartition("/")[0]
+        found |= dict.fromkeys([first, *(f"{group}/{name}" for name in others)], kind)
+    wanted = {}
+    for path, table in declared().items():
+        texts = (file_format.TEXT, file_format.JSON)
+        dtype = table.dtype if table.dtype in texts else np.dtype(table.dtype).name
+        wanted[path] = f"{dtype} ({', '.join(table.shape)})" if table.shape else dtype
+    assert found == wanted
+    for of, keys in ("the file", file_format.FILE_FACTS), ("a stream", file_format.STREAM_FACTS):
+        (row,) = re.findall(rf"^\| {of} \| (.*) \|$", DOCUMENT, re.M)
+        assert tuple(re.findall(r"`(\w+)`", row)) == keys
+    named = f"`format` = `{file_format.FORMAT}` and `version` = {file_format.VERSION}"
+    assert named in DOCUMENT
+
+
+def test_a_file_has_the_tables_that_are_declared(tmp_path: Path) -> None:
+    make_features(tmp_path / "f.h5")
+    with h5py.File(tmp_path / "f.h5") as file:
+        videos, rows = len(file["videos/video_id"]), len(file["rows/start_frame"])
+        lengths = {"V": videos, "V + 1": videos + 1, "R": rows, "D": 5, "C": len(CLASSES)}
+        written: list[str] = []
+        file.visititems(lambda path, it: written.extend([path] * isinstance(it, h5py.Dataset)))
+        wanted = {
+            path.replace("NAME", stream): table
+            for stream in ("rgb", "flow")
+            for path, table in declared().items()
+        }
+        assert set(written) == set(wanted)
+        for path, table in wanted.items():
+            assert file[path].shape == tuple(lengths[axis] for axis in table.shape), path
+            if table.dtype in (file_format.TEXT, file_format.JSON):
+                assert h5py.check_string_dtype(file[path].dtype).encoding == "utf-8"
+            else:
+                assert file[path].dtype == table.dtype
+
+
 def damage(path: Path, how: str) -> None:
     if how == "empty":
         path.write_bytes(b"")
@@ -106,6 +161,18 @@ def damage(path: Path, how: str) -> None:
         with h5py.File(path, "r+") as file:
             del file["streams/flow/scores"]
             file["streams/flow/scores"] = np.zeros((2, 3), "f4")
+    elif how == "fewer videos":
+        with h5py.File(path, "r+") as file:
+            ids = file["videos/video_id"][:1]
+            del file["videos/video_id"]
+            file["videos/video_id"] = ids
+    elif how == "no table":
+        with h5py.File(path, "r+") as file:
+            del file["rows/centre_s"]
+    elif how == "no facts":
+        with h5py.File(path, "r+") as file:
+            del file["facts"]
+            file["facts"] = "{}"
     elif how == "version":
         with h5py.File(path, "r+") as file:
             file.attrs["version"] = 2
@@ -113,7 +180,9 @@ def damage(path: Path, how: str) -> None:
         path.unlink()
 
 
-@pytest.mark.parametrize("how", ["empty", "other", "short", "version", "gone"])
+@pytest.mark.parametrize(
+    "how", ["empty", "other", "short", "fewer videos", "no table", "no facts", "version", "gone"]
+)
 def test_other_files_are_refused_with_their_name(tmp_path: Path, how: str) -> None:
     make_features(tmp_path / "f.h5")
     damage(tmp_path / "f.h5", how)

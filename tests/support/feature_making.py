@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.features import Extent, StreamFacts, cut_windows
+from flowpipe.features import Extent, FeatureVideo, StreamFacts, cut_windows
+from flowpipe.features.file_format import FILE_FACTS, STREAM_FACTS
 from flowpipe.features.windows import frame_s
 from flowpipe.features.writer import WindowedVideo, write_features
 from flowpipe.types import Interval, VideoRecord
@@ -40,15 +41,9 @@ def make_windowed(
     record: VideoRecord, frames: int, window: Extent, stride: Extent, fps: float = 25
 ) -> WindowedVideo:
     pts_s = np.arange(frames) / fps
-    return WindowedVideo(
-        record,
-        frames=frames,
-        fps=fps,
-        start_s=0.0,
-        end_s=float(pts_s[-1]) + frame_s(pts_s),
-        status="done",
-        windows=cut_windows(pts_s, window, stride),
-    )
+    end_s = float(pts_s[-1]) + frame_s(pts_s)
+    video = FeatureVideo(record, frames=frames, fps=fps, start_s=0.0, end_s=end_s, status="done")
+    return WindowedVideo(video, cut_windows(pts_s, window, stride))
 
 
 def make_features(
@@ -65,14 +60,21 @@ def make_features(
     rng = np.random.default_rng(7)
     videos = [make_windowed(r, n, window, stride) for r, n in zip(records, frames, strict=True)]
     made = {
-        (stream, video.record.video_id): (
+        (stream, video.video_id): (
             rng.normal(size=(len(video.windows), dims)).astype("f4"),
             rng.normal(size=(len(video.windows), len(classes))).astype("f4"),
         )
         for stream in ("rgb", "flow") for video in videos
     }  # fmt: skip
-    streams = [StreamFacts(name, classes, {"network": name}) for name in ("rgb", "flow")]
-    all_facts = {"window": window.facts, "stride": stride.facts, "left_out": {}}
+    streams = [
+        StreamFacts(name, classes, dict.fromkeys(STREAM_FACTS, name)) for name in ("rgb", "flow")
+    ]
+    all_facts = {
+        **dict.fromkeys(FILE_FACTS),
+        "window": window.facts,
+        "stride": stride.facts,
+        "left_out": {},
+    }
     all_facts |= {"class_names": list(classes), **facts}
     write_features(path, all_facts, videos, streams, lambda *key: made[key])
     return made

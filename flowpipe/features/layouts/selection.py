@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from flowpipe.atomic import translate_write_errors, write_atomic
 from flowpipe.errors import UsageError
-from flowpipe.features.reader import FeatureFile, FeatureVideo
+from flowpipe.features.file_format import FEATURES, SCORES, FeatureVideo
+from flowpipe.features.reader import FeatureFile
 from flowpipe.splits import kind_of_split
 from flowpipe.types import Interval
 
@@ -41,7 +42,7 @@ class Selection:
     @property
     def columns(self) -> int:
         """Number of columns of a row of all streams."""
-        kind = "features" if self.values == "features" else "scores"
+        kind = FEATURES.name if self.values == FEATURES.name else SCORES.name
         return sum(self.file.width(stream, kind) for stream in self.streams)
 
     def video(self, video_id: str) -> FeatureVideo:
@@ -88,12 +89,12 @@ class Selection:
         float32 (R, D)
             The rows.
         """
-        if self.values == "features":
+        if self.values == FEATURES.name:
             return self.file.features(stream, video_id)
         scores = self.file.scores(stream, video_id)
-        if self.values == "scores":
+        if self.values == SCORES.name:
             return scores
-        return _probabilities(scores, self.file.streams[stream].facts.get("loss") == "bce")
+        return _probabilities(scores, self.file.streams[stream].by_class)
 
     def rows(self, video_id: str) -> NDArray[np.float32]:
         """Return the rows of a video, the columns of its streams side by side.

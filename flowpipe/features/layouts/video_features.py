@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from flowpipe.features.file_format import FeatureVideo
 from flowpipe.features.layouts.selection import Selection, file_names, write_array
-from flowpipe.features.reader import FeatureVideo
 
 
 def write_video_features(chosen: Selection, out: Path) -> list[Path]:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from flowpipe.errors import FlowpipeError, UsageError
 from flowpipe.evaluation.ground_truth import ALL
-from flowpipe.features import Extent, StreamFacts, Windows, cut_windows, open_features
+from flowpipe.features import Extent, FeatureVideo, StreamFacts, Windows, cut_windows, open_features
 from flowpipe.features.spool import RowSpool, spool_path
 from flowpipe.features.windows import frame_s
 from flowpipe.features.writer import WindowedVideo, write_features
@@ -174,8 +174,8 @@ class _Extractor:
         """Compute the videos that are not finished; yield the number of rows of each batch."""
         name = self._network.name
         work = [
-            (video.record.video_id, video.windows) for video in videos
-            if not self._spool.has(name, video.record.video_id, len(video.windows))
+            (video.video_id, video.windows) for video in videos
+            if not self._spool.has(name, video.video_id, len(video.windows))
         ]  # fmt: skip
         held: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
         began = time.monotonic()
@@ -260,12 +260,11 @@ def _plan(
                 frames = count_noun(shortest, "frame")
                 what = f"a window of {job.window}, {frames} of {video_id},"
                 check_window(network, shortest, what)
-        videos.append(
-            WindowedVideo(
-                video.record, frames=video.frames, fps=video.fps, start_s=float(pts_s[0]),
-                end_s=float(pts_s[-1]) + frame_s(pts_s), status=video.status, windows=windows,
-            )
+        windowed = FeatureVideo(
+            video.record, frames=video.frames, fps=video.fps, start_s=float(pts_s[0]),
+            end_s=float(pts_s[-1]) + frame_s(pts_s), status=video.status,
         )  # fmt: skip
+        videos.append(WindowedVideo(windowed, windows))
     if not videos:
         raise UsageError(f"{job.store} has no video with rows in split {job.split}")
     return videos, left_out
@@ -295,7 +294,7 @@ def _count_done(
 ) -> int:
     return sum(
         len(video.windows) for network in networks for video in videos
-        if spool.has(network.name, video.record.video_id, len(video.windows))
+        if spool.has(network.name, video.video_id, len(video.windows))
     )  # fmt: skip
 
 
@@ -307,7 +306,7 @@ def _check_finished(
         streams = {name: stream.facts for name, stream in file.streams.items()}
         _check_same(out, {**file.facts, "streams": streams}, settings)
         there = {key: video.frames for key, video in file.videos.items()}
-    if there != {video.record.video_id: video.frames for video in videos}:
+    if there != {video.video_id: video.video.frames for video in videos}:
         raise UsageError(
             f"{out} has the features of other videos ({len(there)}) than wanted ({len(videos)}); "
             "delete it to begin again, or choose another -o"

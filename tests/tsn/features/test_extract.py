@@ -15,6 +15,7 @@ from command import in_process  # noqa: E402
 
 from flowpipe import open_store  # noqa: E402
 from flowpipe.features import Extent, open_features  # noqa: E402
+from flowpipe.features.file_format import FILE_FACTS, STREAM_FACTS  # noqa: E402
 from flowpipe.features.spool import RowSpool, spool_path  # noqa: E402
 from flowpipe.tsn.features import extract  # noqa: E402
 from flowpipe.tsn.features.extract import FeatureJob, extract_features  # noqa: E402
@@ -116,6 +117,9 @@ def test_a_killed_run_resumes_and_computes_no_finished_video_again(
     assert not spool_path(out).exists()
     with open_features(tmp_path / "whole.h5") as whole, open_features(out) as broken:
         assert broken.facts == whole.facts and broken.videos == whole.videos
+        assert tuple(whole.facts) == tuple(sorted(FILE_FACTS))
+        assert set(whole.streams["rgb"].facts) == {*STREAM_FACTS, "run"}
+        assert all(broken.rows(key) == whole.rows(key) for key in whole.videos)
         for stream in ("rgb", "flow"):
             for video_id in whole.videos:
                 pair = (f.features(stream, video_id) for f in (whole, broken))

@@ -17,6 +17,7 @@ from torchvision.models import get_model, get_model_weights  # noqa: E402
 from flowpipe import open_store  # noqa: E402
 from flowpipe.errors import FormatError, UsageError  # noqa: E402
 from flowpipe.features import Extent, cut_windows, open_features  # noqa: E402
+from flowpipe.features.file_format import STREAM_FACTS  # noqa: E402
 from flowpipe.tsn.features.layers import LayerOutput  # noqa: E402
 from flowpipe.tsn.features.torchvision_networks import (  # noqa: E402
     VIDEO_NETWORKS,
@@ -58,6 +59,7 @@ def test_rows_are_those_of_torchvisions_network_with_the_transforms_of_its_weigh
         stream = file.streams["r3d_18"]
         assert stream.class_names == tuple(published.meta["categories"])
         assert stream.facts["transforms"]["resize"] == [128, 171]
+        assert set(stream.facts) == {*STREAM_FACTS, "transforms"}
         for video_id, starts in (("video 01", [0, 3, 6]), ("video 02", [0, 3, 6])):
             assert file.windows(video_id).start_frame.tolist() == starts
             images = torch.from_numpy(opened.snippet(video_id, "rgb", 0, 10))
