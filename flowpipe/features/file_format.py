@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 from flowpipe.types import VideoRecord
@@ -87,6 +87,7 @@ class FeatureVideo:
     """Video of a file of features."""
 
     record: VideoRecord
+    _: KW_ONLY
     frames: int
     """Number of stored frames, N."""
     fps: float
