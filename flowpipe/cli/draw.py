@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from flowpipe.cli.choices import Choice
-from flowpipe.cli.paths import FILE, FOLDER_THERE
+from flowpipe.cli.folders import RUN
+from flowpipe.cli.paths import FILE
 from flowpipe.cli.screen import count_progress, print_table, say
 from flowpipe.cli.store_options import check_output
 from flowpipe.cli.test_options import CHECKPOINT_OPTION
@@ -21,7 +22,7 @@ _BOUND = 20.0
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=FOLDER_THERE)
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=RUN)
 @click.option("--class", "names", multiple=True, required=True, metavar="NAME",
               help="Class to draw; repeat it for more.")  # fmt: skip
 @click.option("-o", "--output", required=True, type=FILE,

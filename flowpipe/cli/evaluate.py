@@ -12,6 +12,7 @@ import numpy as np
 
 from flowpipe.cli.choices import Choice
 from flowpipe.cli.detection_table import evaluate_detection_files, print_detection_results
+from flowpipe.cli.folders import STORE_OR_OTHER
 from flowpipe.cli.labels import Labels, files_by_split, read_labels
 from flowpipe.cli.paths import THERE
 from flowpipe.cli.screen import print_table, say, write_json
@@ -38,7 +39,7 @@ _BY_SUFFIX = (".json", ".h5", ".npz")
 
 
 @click.command()
-@click.argument("store", metavar="STORE|ANNOTATIONS", type=THERE)
+@click.argument("store", metavar="STORE|ANNOTATIONS", type=STORE_OR_OTHER)
 @click.argument("scores", nargs=-1, required=True, type=THERE)
 @click.option("--protocol", "name", type=Choice([*PROTOCOLS, *DETECTION_PROTOCOLS]),
               help="Evaluation protocol.  [default: the data set's own]")  # fmt: skip

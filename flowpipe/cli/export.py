@@ -8,7 +8,8 @@ import click
 from click.core import ParameterSource
 
 from flowpipe.cli.choices import Choice
-from flowpipe.cli.paths import FOLDER, THERE
+from flowpipe.cli.folders import STORE_OR_FILE
+from flowpipe.cli.paths import FOLDER
 from flowpipe.cli.screen import count_progress, say, write_line
 from flowpipe.errors import UsageError
 from flowpipe.exchange import LAYOUTS, WEBDATASET, ExportJob, export_store
@@ -27,7 +28,7 @@ _OF_STORES = ("images", "quality", "exact", "tar_mb", "workers")
 
 
 @click.command()
-@click.argument("store", metavar="STORE|FEATURES.h5", type=THERE)
+@click.argument("store", metavar="STORE|FEATURES.h5", type=STORE_OR_FILE)
 @click.argument("out", type=FOLDER)
 @click.option("--layout", type=Choice([*LAYOUTS, WEBDATASET, *FEATURE_LAYOUTS]), required=True,
               help="File names and numbering; see below.")  # fmt: skip

@@ -10,7 +10,8 @@ import click
 
 from flowpipe.cli import EXIT_DONE
 from flowpipe.cli.choices import Choice
-from flowpipe.cli.paths import FILE, FILE_THERE, FOLDER_THERE
+from flowpipe.cli.folders import RUN
+from flowpipe.cli.paths import FILE, FILE_THERE
 from flowpipe.cli.screen import count_progress, say
 from flowpipe.cli.store_options import STORE_ARGUMENT, check_output
 from flowpipe.cli.test_options import CHECKPOINT_OPTION
@@ -38,7 +39,7 @@ class NetworkParam(click.ParamType):
     ) -> Any:
         if str(value).startswith(_PREFIX):
             return str(value)
-        return FOLDER_THERE.convert(value, parameter, context)
+        return RUN.convert(value, parameter, context)
 
 
 class ExtentParam(click.ParamType):

@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from flowpipe import params
-from flowpipe.cli.info_run import is_run, run_facts, run_rows
-from flowpipe.cli.paths import FOLDER_THERE
+from flowpipe.cli.folders import RUN_FOLDER, STORE_OR_RUN
+from flowpipe.cli.info_run import run_facts, run_rows
 from flowpipe.cli.screen import print_table, write_json, write_line
 from flowpipe.errors import REASONS, UsageError
 from flowpipe.notes import NOTES, count_notes, join_notes
@@ -24,7 +24,7 @@ _SHOWN = 12
 
 
 @click.command()
-@click.argument("store", metavar="STORE|RUN", type=FOLDER_THERE)
+@click.argument("store", metavar="STORE|RUN", type=STORE_OR_RUN)
 @click.argument("video", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def info(store: Path, video: str | None, as_json: bool) -> None:
@@ -37,7 +37,7 @@ def info(store: Path, video: str | None, as_json: bool) -> None:
 
     Put -- before an id that begins with a dash: flowpipe info STORE -- -zHX3Gdx6I4
     """
-    if is_run(store):
+    if RUN_FOLDER.is_at(store):
         if video is not None:
             raise UsageError(f"{store} is a run, which has no videos; leave {video} out")
         of_run = run_facts(store)

@@ -15,11 +15,6 @@ from flowpipe.words import count_noun, list_some
 _SHOWN = 12
 
 
-def is_run(folder: Path) -> bool:
-    """Return whether a folder has a run of `flowpipe train` or `flowpipe adopt`."""
-    return (folder / RUN_FILE).is_file()
-
-
 def run_facts(folder: Path) -> dict[str, Any]:
     """Return the facts of a run, its log and the names of its checkpoints as values for JSON.
 

@@ -11,10 +11,11 @@ import click
 
 from flowpipe.cli.choices import Choice
 from flowpipe.cli.extraction_progress import ExtractionDisplay
+from flowpipe.cli.folders import RUN
 from flowpipe.cli.live import LiveOptions, live_options, predict_live
 from flowpipe.cli.networks import WEIGHTS_OPTION, weights_of
 from flowpipe.cli.numbers import Number
-from flowpipe.cli.paths import FOLDER_THERE, PLACE, RECIPE
+from flowpipe.cli.paths import PLACE, RECIPE
 from flowpipe.cli.screen import count_progress, print_table, say, write_json, write_line
 from flowpipe.cli.test_options import CHECKPOINT_OPTION, test_options, test_params
 from flowpipe.cli.torch_needed import torch_or_why
@@ -45,7 +46,7 @@ _LONG_S = 30.0
 @click.command()
 @click.argument("source", metavar="VIDEO")
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...",
-                type=FOLDER_THERE)  # fmt: skip
+                type=RUN)  # fmt: skip
 @WEIGHTS_OPTION
 @test_options
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True,

@@ -8,13 +8,13 @@ from typing import Any
 
 import click
 
-from flowpipe.cli.paths import FOLDER_THERE
+from flowpipe.cli.folders import STORE
 from flowpipe.errors import UsageError
 from flowpipe.store import read_store_header
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-STORE_ARGUMENT = click.argument("store", type=FOLDER_THERE)
+STORE_ARGUMENT = click.argument("store", type=STORE)
 
 
 def chain(*decorators: Decorator) -> Decorator:

@@ -12,7 +12,8 @@ import numpy as np
 from flowpipe.cli import EXIT_DONE
 from flowpipe.cli.choices import Choice
 from flowpipe.cli.evaluate import print_results
-from flowpipe.cli.paths import FILE, FOLDER_THERE
+from flowpipe.cli.folders import RUN
+from flowpipe.cli.paths import FILE
 from flowpipe.cli.processes import devices_option, launch_processes
 from flowpipe.cli.screen import count_progress, say
 from flowpipe.cli.store_options import STORE_ARGUMENT, check_output
@@ -27,7 +28,7 @@ from flowpipe.words import byte_size, count_noun, duration
 
 @click.command()
 @STORE_ARGUMENT
-@click.argument("run", type=FOLDER_THERE)
+@click.argument("run", type=RUN)
 @click.option("-o", "--out", required=True, type=FILE,
               help="File for the scores, .h5.")  # fmt: skip
 @click.option("--split", default="", metavar="NAME",

@@ -10,9 +10,10 @@ import click
 
 from flowpipe.cli import EXIT_DONE
 from flowpipe.cli.choices import Choice
+from flowpipe.cli.folders import STORE
 from flowpipe.cli.networks import apply_options, list_given_options, stream_options, train_recipe
 from flowpipe.cli.numbers import Number
-from flowpipe.cli.paths import FILE_OR_FOLDER, FOLDER, THERE
+from flowpipe.cli.paths import FILE_OR_FOLDER, FOLDER
 from flowpipe.cli.processes import devices_option, launch_processes
 from flowpipe.cli.screen import say
 from flowpipe.cli.store_options import STORE_ARGUMENT
@@ -30,7 +31,7 @@ from flowpipe.errors import UsageError
               show_default=True, help="Device that computes; auto uses a GPU if there is one.",
               )  # fmt: skip
 @devices_option("Processes of this machine that train together, one GPU each.")
-@click.option("--also", multiple=True, type=THERE,
+@click.option("--also", multiple=True, type=STORE,
               metavar="STORE", help="Also train on all labelled videos of another store of the "
               "same classes, as the papers did with UCF101 for THUMOS14; repeatable.")  # fmt: skip
 @click.option("--resume", is_flag=True,

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from flowpipe.cli.choices import Choice
-from flowpipe.cli.paths import FILE, FOLDER_THERE
+from flowpipe.cli.folders import RUN
+from flowpipe.cli.paths import FILE
 from flowpipe.cli.screen import say
 from flowpipe.cli.store_options import check_output
 from flowpipe.cli.test_options import CHECKPOINT_OPTION
@@ -15,7 +16,7 @@ from flowpipe.cli.torch_needed import torch_or_why
 
 
 @click.command()
-@click.argument("run", type=FOLDER_THERE)
+@click.argument("run", type=RUN)
 @click.option("-o", "--out", required=True, type=FILE, help="Checkpoint to write: .pth or .tar.")
 @click.option("--names", "system", required=True, type=Choice(["tsn_pytorch", "mmaction2"]),
               help="System whose weight names are used.")  # fmt: skip

@@ -21,7 +21,7 @@ from flowpipe.store import create_store
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a store, a folder of one video, a text file and a folder."""
+    """A folder with a store, an empty run, a folder of one video, a text file and a folder."""
     folder = tmp_path_factory.mktemp("place")
     create_store(
         folder / "store", recipe=params.canonical(RECIPE), recipe_digest=params.digest(RECIPE),
@@ -36,6 +36,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "half.yaml").write_text("extract:\n  size: {width: 224}\n")
     (folder / "outside.yaml").write_text("size: {width: 224, height: 224}\n")
     (folder / "empty").mkdir()
+    (folder / "run").mkdir()
+    (folder / "run/run.json").write_text("{}")
     return folder
 
 
@@ -80,12 +82,12 @@ WRONG = [
     ("show {p}/store v -o {p}/empty", "is a folder"),
     ("train {p}/store --modality flow -o {p}/file", "is a file"),
     ("train {p}/store --modality flow -o {p}/run --recipe s3://b/r.yaml", "is a URL"),
-    ("test {p}/store {p}/empty -o {p}/x.txt", "ends in .h5"),
-    ("features {p}/store {p}/empty -o {p}/x.txt", "ends in .h5"),
+    ("test {p}/store {p}/run -o {p}/x.txt", "ends in .h5"),
+    ("features {p}/store {p}/run -o {p}/x.txt", "ends in .h5"),
     ("localise {p}/file -o {p}/x.txt", "ends in .json"),
-    ("draw {p}/empty --class a -o {p}/x.bmp", "ends in .png or .gif"),
-    ("adopt {p}/store {p}/empty --modality rgb -o {p}/run", "is a folder"),
-    ("weights {p}/empty --names mmaction2 -o {p}/x.pth", "is no run of flowpipe train"),
+    ("draw {p}/run --class a -o {p}/x.bmp", "ends in .png or .gif"),
+    ("adopt {p}/store {p}/empty --modality rgb -o {p}/run-new", "is a folder"),
+    ("weights {p}/empty --names mmaction2 -o {p}/x.pth", "has no run.json; a run is"),
     ("fuse {p}/file", "scores"),
     ("predict {p}/videos/v.mp4 {p}/nowhere", "does not exist"),
     ("evaluate {p}/store {p}/nowhere", "does not exist"),

@@ -79,7 +79,7 @@ def test_paths_that_are_neither_are_said(store: Path, tmp_path: Path) -> None:
     for path, words in (
         (tmp_path / "clip.mp4", "is a file; wanted a folder"),
         (tmp_path / "nowhere", "does not exist"),
-        (store / "shards", "is not a flowpipe store"),
+        (store / "shards", "has no store.json or run.json"),
     ):
         done = in_process("info", path)
         assert done.returncode == 2 and words in done.stderr, done.stderr

@@ -234,4 +234,4 @@ def test_streams_that_the_store_lacks_and_files_of_others_are_refused(
     done = in_process("features", store, runs["rgb"], "-o", tmp_path / "f.h5")
     assert done.returncode == 2 and "is no file of finished videos" in done.stderr
     done = in_process("features", store, tmp_path, "-o", tmp_path / "g.h5")
-    assert done.returncode == 2 and "is no run of flowpipe train" in done.stderr
+    assert done.returncode == 2 and "has no run.json" in done.stderr

@@ -125,7 +125,7 @@ def test_wrong_use_is_explained(place: Path, tmp_path: Path) -> None:
     _, said = flowpipe("predict", video, place / "rgb", "--consensus", "attention", code=2)
     assert "consensus attention has learned weights" in said
     _, said = flowpipe("predict", video, place / "store", code=2)
-    assert "is no run of flowpipe train" in said
+    assert "is a store; a run is a folder with run.json" in said
     other = tmp_path / "other"
     shutil.copytree(place / "rgb", other)
     facts = json.loads((other / "run.json").read_text())
