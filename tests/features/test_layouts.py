@@ -189,5 +189,6 @@ def test_files_without_labels_or_of_mixed_units_have_no_grid(tmp_path: Path) -> 
     make_features(tmp_path / "u.h5", records=bare)
     done = in_process("export", tmp_path / "u.h5", tmp_path / "o", "--layout", "actionformer")
     assert done.returncode == 2 and "no chosen video has a label" in done.stderr
+    (tmp_path / "store.json").touch()
     done = in_process("export", tmp_path, tmp_path / "o", "--layout", "bmn")
     assert done.returncode == 2 and "layout bmn is for a file of flowpipe features" in done.stderr
