@@ -129,20 +129,7 @@ class RunNetwork:
         }  # fmt: skip
 
     def images_of_rows(self, windows: Windows, images: int) -> NDArray[np.int64]:
-        """Return the images of each row's snippet.
-
-        Parameters
-        ----------
-        windows : Windows
-            Windows of the R rows.
-        images : int
-            Images of the video.
-
-        Returns
-        -------
-        int64 (R, T)
-            Numbers of the images.
-        """
+        """Return the images of each row's snippet."""
         length = windows.stop_frame - windows.start_frame
         starts = np.maximum(0, windows.start_frame + (length - self.frames) // 2)
         tail = SAMPLING_STRATEGIES[self._facts.stream.sampling].tail
@@ -151,24 +138,7 @@ class RunNetwork:
     def inputs(
         self, images: Tensor, index: NDArray[np.int64], crops: int, at_once: int
     ) -> Iterator[Tensor]:
-        """Yield the crops of some rows, a few at a time.
-
-        Parameters
-        ----------
-        images : uint8 (N, C, H, W)
-            Decoded images.
-        index : int64 (R, T)
-            Images that each row reads.
-        crops : {1, 5, 10}
-            Crops of a row.
-        at_once : int
-            Most crops of a row in a tensor.
-
-        Yields
-        ------
-        float (R, at_once or fewer, channels, side, side)
-            Input of the network.
-        """
+        """Yield the crops of some rows, (R, at_once or fewer, channels, side, side)."""
         scorer = self.scorer
         yield from crops_of_snippets(
             images[torch.from_numpy(index.reshape(-1)).to(images.device)],

@@ -119,20 +119,7 @@ class VideoNetwork:
         }  # fmt: skip
 
     def images_of_rows(self, windows: Windows, images: int) -> NDArray[np.int64]:
-        """Return the frames of each row, evenly spaced over its window.
-
-        Parameters
-        ----------
-        windows : Windows
-            Windows of the R rows.
-        images : int
-            Images of the video.
-
-        Returns
-        -------
-        int64 (R, T)
-            Numbers of the frames.
-        """
+        """Return the frames of each row, evenly spaced over its window."""
         lengths = windows.stop_frame - windows.start_frame
         places = (np.arange(self.frames) + 0.5) / self.frames
         numbers = windows.start_frame[:, None] + np.floor(lengths[:, None] * places + 1e-9)
@@ -141,24 +128,7 @@ class VideoNetwork:
     def inputs(
         self, images: Tensor, index: NDArray[np.int64], crops: int, at_once: int
     ) -> Iterator[Tensor]:
-        """Yield the crops of some rows, a few at a time.
-
-        Parameters
-        ----------
-        images : uint8 (N, C, H, W)
-            Decoded images.
-        index : int64 (R, T)
-            Images that each row reads.
-        crops : {1, 5, 10}
-            Crops of a row.
-        at_once : int
-            Most crops of a row in a tensor.
-
-        Yields
-        ------
-        float (R, at_once or fewer, 3, T, H, W)
-            Input of the network.
-        """
+        """Yield the crops of some rows, (R, at_once or fewer, 3, T, H, W)."""
         from torchvision.transforms import functional
 
         rule = self._transforms
