@@ -28,8 +28,8 @@ ADVICE = {
     "Exclusive_Process, or Prohibited): wait for that process, give one worker for each GPU "
     "(--workers equal to --gpus), share the GPU through MPS (nvidia-cuda-mps-control -d), or have "
     "the mode changed (nvidia-smi -c DEFAULT)",
-    NO_DEVICE: "this process sees no GPU: nvidia-smi -L lists them; with MIG on, there must be MIG "
-    "devices (nvidia-smi mig -lgi), and CUDA_VISIBLE_DEVICES must name one",
+    NO_DEVICE: "this process sees no GPU: nvidia-smi -L lists GPUs and MIG "
+    "devices; with MIG on, there must be a MIG device, and CUDA_VISIBLE_DEVICES must name one",
     101: "CUDA_VISIBLE_DEVICES must name a GPU or MIG device that nvidia-smi -L lists",
     **dict.fromkeys((209, 218, 222), "the NVIDIA driver is older than the CUDA that CuPy compiles "
     "with: update the driver, or install CuPy and NVRTC of its CUDA version"),
