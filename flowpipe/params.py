@@ -79,7 +79,7 @@ def override(values: Mapping[str, Any], settings: Sequence[str]) -> dict[str, An
     RecipeError
         If a setting has no such form.
     """
-    result = json.loads(json.dumps(values))
+    result: dict[str, Any] = json.loads(json.dumps(values))
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals or not key:

@@ -62,7 +62,7 @@ ALLOWED = {
         "tsn.recipe", "store", "errors", "params", "scratch", "strict", "atomic",
         "words",
     },
-    "tsn.weights": {"tsn", "errors", "words"},
+    "tsn.weights": {"tsn", "tsn.recipe", "errors", "words"},
     "tsn.data": {
         "tsn.recipe", "store", "modality", "errors", "evaluation", "splits", "words",
     },

@@ -103,7 +103,8 @@ class Commands(Group):
             if not (words := _broken()):
                 raise
             raise BackendError(words) from error
-        return add_log_options(getattr(module, own))
+        command: click.Command = getattr(module, own)
+        return add_log_options(command)
 
 
 def _broken(needed: str | None = None) -> str:

@@ -56,7 +56,8 @@ def overlap_over_hull(first: FloatArray, second: FloatArray) -> FloatArray:
     shared = _intersection(first, second)
     start = np.minimum(first[:, None, 0], second[None, :, 0])
     hull = np.maximum(first[:, None, 1], second[None, :, 1]) - start
-    return np.divide(shared, hull, out=np.zeros_like(hull), where=shared > 0)
+    ratio: FloatArray = np.divide(shared, hull, out=np.zeros_like(hull), where=shared > 0)
+    return ratio
 
 
 def _intersection(first: FloatArray, second: FloatArray) -> FloatArray:

@@ -140,8 +140,10 @@ def choose_background(
 def _cells(values: NDArray[np.float32], count: int) -> NDArray[np.intp]:
     """Return the number of the equal part, of `count`, of the range that each value lies in."""
     low, high = values.min(), values.max()
-    part = ((values - low) * (np.float32(count) / max(high - low, np.float32(1)))).astype(np.intp)
-    return np.minimum(part, count - 1, out=part)
+    scale = np.float32(count) / max(high - low, np.float32(1))
+    part: NDArray[np.intp] = ((values - low) * scale).astype(np.intp)
+    np.minimum(part, count - 1, out=part)
+    return part
 
 
 @lru_cache(maxsize=1)

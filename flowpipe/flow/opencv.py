@@ -113,10 +113,10 @@ class PairSolver:
         uint8 (N, H, W)
             The frames on the host.
         """
-        gray = self._to_host(gray)
-        if gray.dtype != np.uint8 or gray.ndim != 3 or min(gray.shape[1:]) < 1:
-            raise ValueError(f"gray must be uint8 (N, H, W), got {gray.dtype} {gray.shape}")
-        return gray
+        frames: NDArray[np.uint8] = self._to_host(gray)
+        if frames.dtype != np.uint8 or frames.ndim != 3 or min(frames.shape[1:]) < 1:
+            raise ValueError(f"gray must be uint8 (N, H, W), got {frames.dtype} {frames.shape}")
+        return frames
 
     def solve(self, first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Compute the flow of each pair.
@@ -176,7 +176,8 @@ def opencv_tvl1_solver(params: OpenCVTVL1Params, ops: Ops) -> PairSolver:
             p.tau, p.lambda_, p.theta, scales, p.warps, p.epsilon,
             p.inner_iterations, p.outer_iterations, p.scale_step, 0.0, p.median_filtering, False,
         )  # fmt: skip
-        return algorithm.calc(first, second, None)[:rows]
+        flow: NDArray[np.float32] = algorithm.calc(first, second, None)
+        return flow[:rows]
 
     return PairSolver(pair, ops.to_host)
 
@@ -208,7 +209,8 @@ def dis_solver(params: DISParams, ops: Ops) -> PairSolver:
         if min(first.shape) < DIS_SMALLEST_PX:
             return np.zeros((*first.shape, 2), np.float32)
         algorithm = opencv.DISOpticalFlow_create(DIS_PRESETS[params.preset])
-        return algorithm.calc(first, second, None)
+        flow: NDArray[np.float32] = algorithm.calc(first, second, None)
+        return flow
 
     return PairSolver(pair, ops.to_host)
 
@@ -232,10 +234,11 @@ def farneback_solver(params: FarnebackParams, ops: Ops) -> PairSolver:
 
     def pair(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
         p = params
-        return opencv.calcOpticalFlowFarneback(
+        flow: NDArray[np.float32] = opencv.calcOpticalFlowFarneback(
             first, second, None, p.pyramid_scale, p.levels, p.window, p.iterations, p.poly_n,
             p.poly_sigma, flags,
         )  # fmt: skip
+        return flow
 
     return PairSolver(pair, ops.to_host)
 

@@ -242,7 +242,8 @@ def opencv_cuda_nvidia_solver(params: OpenCVCudaNvidiaParams, ops: Ops) -> PairS
     def calc(session: Any, first: GrayImage, second: GrayImage) -> NDArray[np.float32]:
         # Images and vectors are on the host. Vectors are 16-bit fixed point with 5 fractional bits,
         # in pixels of the image at any grid. Blocks extend beyond the border.
-        coarse = session.convertToFloat(session.calc(first, second, None)[0], None)
+        vectors = session.calc(first, second, None)[0]
+        coarse: NDArray[np.float32] = session.convertToFloat(vectors, None)
         height, width = first.shape
         return coarse.repeat(grid, 0).repeat(grid, 1)[:height, :width]
 

@@ -74,7 +74,8 @@ class ReferenceOps(HostOps):
     def gray(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
         check_frames(frames)
         r, g, b = np.moveaxis(frames.astype(np.int32), -1, 0)
-        return ((9798 * r + 19235 * g + 3735 * b + (1 << 14)) >> 15).astype(np.uint8)
+        gray: NDArray[np.int32] = (9798 * r + 19235 * g + 3735 * b + (1 << 14)) >> 15
+        return gray.astype(np.uint8)
 
     def difference(self, frames: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
         check_frames(frames)

@@ -202,5 +202,7 @@ def _pairs_in_window(
 def _distance(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.int64]:
     """Return the Hamming or squared Euclidean distance of rows (SIFT's values are integral)."""
     if a.dtype == np.uint64:
-        return np.bitwise_count(a ^ b).sum(axis=1, dtype=np.int64)
-    return np.square(a - b).sum(axis=1).astype(np.int64)
+        bits: NDArray[np.int64] = np.bitwise_count(a ^ b).sum(axis=1, dtype=np.int64)
+        return bits
+    squares: NDArray[np.int64] = np.square(a - b).sum(axis=1).astype(np.int64)
+    return squares

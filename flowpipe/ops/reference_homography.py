@@ -230,7 +230,8 @@ def _scores(
 
 def _agreement(rows: F32, threshold: np.float32, matrix: F64) -> NDArray[np.bool_]:
     error, square = _errors(rows, matrix[None])
-    return (error < threshold * threshold * square)[0]
+    agrees: NDArray[np.bool_] = (error < threshold * threshold * square)[0]
+    return agrees
 
 
 def _polish(rows: F32, threshold: np.float32, best: Homography) -> Homography:

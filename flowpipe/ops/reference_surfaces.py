@@ -49,4 +49,5 @@ def _every_pixel(chroma: NDArray[np.int64], conversion: RgbConversion) -> NDArra
     wide = (chroma[:, near] * near_weight + chroma[:, far] * far_weight) >> (conversion.bits - 1)
     near, far, near_weight, far_weight = conversion.rows.T.astype(np.int64)[:, :, None]
     tall = wide[near[:, 0]] * near_weight + wide[far[:, 0]] * far_weight
-    return (tall + (1 << 9) - (128 << 19)) >> 10
+    rounded: NDArray[np.int64] = (tall + (1 << 9) - (128 << 19)) >> 10
+    return rounded

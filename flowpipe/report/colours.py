@@ -68,7 +68,8 @@ def flow_colours(flow: NDArray[np.floating], max_px: float | None = None) -> NDA
     speed = speed[..., None]
     colour = np.where(speed <= 1, 1 - speed * (1 - hue), hue * np.float32(0.75))
     colour[~known] = 0
-    return np.floor(255 * colour).astype(np.uint8)
+    pixels: NDArray[np.uint8] = np.floor(255 * colour).astype(np.uint8)
+    return pixels
 
 
 def wheel_key(size_px: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:

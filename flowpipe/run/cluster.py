@@ -89,8 +89,8 @@ class Pool:
     def __init__(self, client: Client, cluster: LocalCluster | None = None) -> None:
         self._client, self._cluster = client, cluster
         client.register_plugin(PublishBeforeEnd(), name=_PLUGIN)
-        self._finished: queue.Queue[Future] = queue.Queue()
-        self._arguments: dict[Any, tuple[Future, Any]] = {}
+        self._finished: queue.Queue[Future[Any]] = queue.Queue()
+        self._arguments: dict[Any, tuple[Future[Any], Any]] = {}
 
     @property
     def size(self) -> int:

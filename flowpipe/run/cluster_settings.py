@@ -73,11 +73,12 @@ def temporary_security() -> Security:
         If cryptography is not installed.
     """
     try:
-        return Security.temporary()
+        security: Security = Security.temporary()
     except ImportError as error:
         raise BackendError(
             f"connections of the workers cannot be encrypted: {error}; pip install cryptography"
         ) from error
+    return security
 
 
 def write_settings(folder: Path) -> None:

@@ -56,7 +56,9 @@ class SourceFacts:
         same = (self.bytes == stored_bytes) & (~timed | (self.mtime_ns == stored_ns))
         # Imported, or stored by a version that recorded no sources: nothing to compare.
         same |= (stored_bytes < 0) | (columns["source_sha256"] == 0)
-        return np.where(tagged, self.tag == columns["source_tag"], same) & (self.bytes >= 0)
+        same = np.where(tagged, self.tag == columns["source_tag"], same)
+        unchanged: NDArray[np.bool_] = same & (self.bytes >= 0)
+        return unchanged
 
 
 def stat_all(paths: Sequence[str]) -> SourceFacts:

@@ -29,7 +29,8 @@ from flowpipe.errors import (
     UnwritableError,
     read_reason,
 )
-from flowpipe.extraction.stages import Extraction, ExtractRecipe
+from flowpipe.extraction.recipe import ExtractRecipe
+from flowpipe.extraction.stages import Extraction
 from flowpipe.logs import get_logger
 from flowpipe.ops import Ops, cached_ops
 from flowpipe.remote import Cache, default_cache

@@ -14,7 +14,7 @@ from flowpipe.store.layout import Entry
 from flowpipe.store.manifest import Key
 from flowpipe.store.rows import parse_meta
 from flowpipe.store.shard import Shard, read_shard
-from flowpipe.store.writer import ShardWriter, StreamSpec
+from flowpipe.store.writer import ShardWriter
 from flowpipe.types import EncodedPlanes, Span, VideoRecord
 
 _WINDOW = 64
@@ -86,7 +86,7 @@ def writer_like(shard: Shard, path: Path) -> ShardWriter:
         recipe=shard.attrs[layout.ATTR_RECIPE],
         recipe_digest=shard.attrs[layout.ATTR_DIGEST],
         backend=shard.backend,
-        streams={n: StreamSpec(s.codec, s.quantiser) for n, s in shard.streams.items()},
+        streams={n: layout.StreamSpec(s.codec, s.quantiser) for n, s in shard.streams.items()},
     )
 
 

@@ -13,8 +13,8 @@ from flowpipe.tsn import run_folder
 from flowpipe.tsn.data.inputs import InputSpec
 from flowpipe.tsn.network.backbones import build
 from flowpipe.tsn.network.model import make_model
-from flowpipe.tsn.recipe import StreamParams
-from flowpipe.tsn.run_folder import LAST, RUN_FILE, RunFacts
+from flowpipe.tsn.recipe import RUN_FILE, StreamParams
+from flowpipe.tsn.run_folder import LAST, RunFacts
 from flowpipe.tsn.weights.checkpoints import SYSTEMS, in_other_order, kind_of, to_ours
 from flowpipe.tsn.weights.files import WeightFile, find_misfit, open_weights
 from flowpipe.words import count_noun

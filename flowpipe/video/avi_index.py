@@ -30,7 +30,7 @@ class AviIndex:
 
     def __init__(self, stream: Any) -> None:
         self._entries: Any = stream.index_entries
-        self._frames = stream.frames
+        self._frames: int = stream.frames
         self._row: int | None = None
         self.shift = 0
 

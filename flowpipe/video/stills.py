@@ -112,6 +112,7 @@ def read_pair(path: str | os.PathLike[str], k: int) -> list[NDArray[np.uint8]]:
 
 def _decode(content: NDArray[np.uint8], flags: int) -> NDArray[Any] | None:
     try:
-        return opencv.imdecode(content, flags)
+        image: NDArray[Any] | None = opencv.imdecode(content, flags)
     except cv2.error:  # no bytes at all, or more pixels than OpenCV allows
         return None
+    return image

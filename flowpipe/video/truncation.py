@@ -34,7 +34,7 @@ def count_missing_bytes(path: str | os.PathLike[str]) -> int:
         head = file.read(12)
         file.seek(0)
         if head[:4] == b"RIFF":
-            return max(0, 8 + struct.unpack("<I", head[4:8])[0] - size)
+            return max(0, 8 + int.from_bytes(head[4:8], "little") - size)
         if head[:4] == _EBML.to_bytes(4, "big"):
             return max(0, _segment_end(file, size) - size)
         if head[:3] == b"FLV":

@@ -108,7 +108,8 @@ def _shake(rng: np.random.Generator) -> Matrices:
     time = np.arange(FRAMES)[:, None]
     rate = 2 * np.pi / rng.uniform((4, 8, 14), (8, 14, 25))
     size = np.array((0.15, 0.35, 0.8))  # slow components are larger, as in hand shake
-    return np.sin(rate * time + rng.uniform(0, 2 * np.pi, 3)) @ size
+    sway: NDArray[np.float64] = np.sin(rate * time + rng.uniform(0, 2 * np.pi, 3)) @ size
+    return sway
 
 
 def _between(place: Matrices) -> Matrices:

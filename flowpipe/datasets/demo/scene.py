@@ -171,5 +171,5 @@ def _displacement(homography: NDArray[np.float64]) -> NDArray[np.float64]:
     x, y = np.meshgrid(np.arange(WIDTH, dtype=float), np.arange(HEIGHT, dtype=float))
     points = np.stack((x, y, np.ones_like(x))).reshape(3, -1)
     moved = homography @ points
-    flow = moved[:, :2] / moved[:, 2:] - points[:2]
+    flow: NDArray[np.float64] = moved[:, :2] / moved[:, 2:] - points[:2]
     return flow.reshape(-1, 2, HEIGHT, WIDTH)

@@ -152,7 +152,8 @@ def endpoint_px(flow: NDArray[np.float32], other: Any) -> NDArray[np.float32]:
         Difference, pixels.
     """
     difference = flow - other
-    return np.hypot(difference[:, 0], difference[:, 1])
+    distance: NDArray[np.float32] = np.hypot(difference[:, 0], difference[:, 1])
+    return distance
 
 
 @contextmanager

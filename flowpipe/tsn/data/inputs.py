@@ -133,7 +133,8 @@ def _copy(snippets: Tensor, dtype: torch.dtype) -> Tensor:
     is_single = snippets.shape[2] == 1
     layout = torch.contiguous_format if is_single else torch.channels_last
     copied = images.to(dtype, memory_format=layout)
-    return copied.unflatten(1, snippets.shape[2:4]).unflatten(0, snippets.shape[:2])
+    shaped: Tensor = copied.unflatten(1, snippets.shape[2:4]).unflatten(0, snippets.shape[:2])
+    return shaped
 
 
 def _as_tsn_pytorch_tests(frames: Tensor, pixels: Normalisation) -> Tensor:

@@ -13,9 +13,10 @@ from torch import Tensor, distributed
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from flowpipe.errors import UsageError
+from flowpipe.evaluation.ground_truth import ALL
 from flowpipe.splits import split_name, split_names
 from flowpipe.store import Store, open_store
-from flowpipe.tsn.data.clips import ALL, UNLABELLED, Clip, clips_of
+from flowpipe.tsn.data.clips import UNLABELLED, Clip, clips_of
 from flowpipe.tsn.data.reading import SnippetRequest, read_images
 from flowpipe.tsn.data.sampling import SAMPLING_STRATEGIES, images_of
 from flowpipe.tsn.recipe import Sampling

@@ -133,8 +133,8 @@ class TSN(nn.Module):
     def _features(self, x: Tensor) -> Tensor:
         # Channels last is the fast layout of oneDNN and cuDNN.
         images = x.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        features: Tensor = self.base_model(images)
-        return features.unflatten(0, x.shape[:2])
+        features: Tensor = self.base_model(images).unflatten(0, x.shape[:2])
+        return features
 
     def train(self, mode: bool = True) -> TSN:
         """Set the training mode; frozen batch normalisation stays in evaluation mode.

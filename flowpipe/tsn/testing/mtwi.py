@@ -134,4 +134,5 @@ def _best_of(windows: int) -> int:
 def _weights(relevance: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the softmax."""
     powers: NDArray[np.float64] = np.exp(relevance - relevance.max())
-    return powers / powers.sum()
+    shares: NDArray[np.float64] = powers / powers.sum()
+    return shares

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from flowpipe.errors import FormatError
-from flowpipe.tsn.run_folder import LAST, RUN_FILE, RunFacts, reason_of, there_are
+from flowpipe.tsn.recipe import RUN_FILE
+from flowpipe.tsn.run_folder import LAST, RunFacts, reason_of, there_are
 from flowpipe.tsn.weights.caffemodel import is_caffemodel, read_caffemodel
 from flowpipe.words import count_noun, list_some
 

@@ -59,7 +59,7 @@ class _InvertedResidual(nn.Module):
         self._skips = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        made = x
+        made: Tensor = x
         if self._expands:
             made = _relu6(self._bn0(self._expand_conv(made)))
         made = _relu6(self._bn1(self._depthwise_conv(made)))
