@@ -118,9 +118,7 @@ def _describe(uv: NDArray[np.float32], by: str = "") -> str:
 
 
 def _check_output(output: Path, inputs: tuple[Path | None, ...], bound: float | None) -> None:
-    check_output(output, *SUFFIXES)
-    if any(path and output.resolve() == path.resolve() for path in inputs):
-        raise UsageError(f"-o {output}: this is an input file; choose another name")
+    check_output(output, *SUFFIXES, inputs=[path for path in inputs if path])
     if bound and output.suffix.lower() != ".png":
         raise UsageError(f"--bound belongs to a .png; leave it out for {output.name}")
     if bound and not math.isfinite(bound):

@@ -80,7 +80,7 @@ def fuse(
     --save_scores (.npz).
     """
     if out is not None:
-        check_output(out, *WRITERS)
+        check_output(out, *WRITERS, inputs=files)
     names = _rows_of(rows)
     streams = [
         read_original_scores(path, names, of_crops) if path.suffix == ".npz" else read_h5(path)

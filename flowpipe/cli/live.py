@@ -100,7 +100,7 @@ def predict_live(
             raise UsageError(f"--{name} has no effect on --live; choose --window and --rate")
     rate_hz = changed.pop("rate_hz", None) or _RATE_HZ
     if options.output is not None:
-        check_output(options.output, *_SUFFIXES)
+        check_output(options.output, *_SUFFIXES, inputs=[Path(source)])
     chosen = choose_device(device)
     if chosen == "cpu":
         keep_freed_memory()
@@ -155,6 +155,11 @@ class _Session:
                     self._count("draw", began)
         for prediction in self._classifier.end():
             self._tell(prediction)
+        if self._frames and self._now is None:
+            frames = count_noun(self._frames, "frame")
+            raise UsageError(
+                f"{source}: too few frames for a snippet ({frames}); nothing to classify"
+            )
 
     def summarise(self, is_file: bool) -> None:
         """Print the speed by stage."""

@@ -84,7 +84,7 @@ def localise(
     video, by M-TWI, times that of the run. Soft-NMS lowers it if a better interval overlaps. The
     file has the form of ActivityNet's challenge.
     """
-    check_output(out, ".json")
+    check_output(out, ".json", inputs=[features])
     params = LocalisationParams(
         thresholds=_numbers(thresholds) if thresholds is not None else _DEFAULT.thresholds,
         smooth_s=smooth_s,

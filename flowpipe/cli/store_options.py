@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,21 @@ def chain(*decorators: Decorator) -> Decorator:
     return apply
 
 
-def check_output(output: Path, *suffixes: str) -> None:
-    """Raise UsageError if an ``-o`` has none of the suffixes or its folder does not exist."""
+def check_output(output: Path, *suffixes: str, inputs: Iterable[Path] = ()) -> None:
+    """Raise UsageError if an ``-o`` cannot be written, before anything is computed.
+
+    Its name must end in one of the suffixes, it must be none of the `inputs`, and its folder must
+    exist and be writable.
+    """
     if output.suffix.lower() not in suffixes:
         raise UsageError(f"-o {output}: wanted a name that ends in {' or '.join(suffixes)}")
-    if not output.resolve().parent.is_dir():
-        raise UsageError(f"-o {output}: no folder {output.resolve().parent}")
+    folder = output.resolve().parent
+    if not folder.is_dir():
+        raise UsageError(f"-o {output}: no folder {folder}")
+    if output.exists() and any(path.exists() and output.samefile(path) for path in inputs):
+        raise UsageError(f"-o {output}: this is an input file; choose another name")
+    if not output.exists() and not os.access(folder, os.W_OK):  # a finished file needs no writing
+        raise UsageError(f"-o {output}: the folder {folder} is not writable")
 
 
 def stored_dataset(store: Path) -> str:

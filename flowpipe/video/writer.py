@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -11,7 +12,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.errors import UsageError
+from flowpipe.atomic import translate_write_errors
 
 _TICKS = 90_000
 """Ticks of the clock per second."""
@@ -27,15 +28,16 @@ class VideoWriter:
 
     Raises
     ------
+    DiskFullError
+        If the disk is full, also of `add` and at the end.
     UsageError
-        If the file cannot be written.
+        If the file cannot be written for another reason.
     """
 
     def __init__(self, path: Path) -> None:
-        try:
+        self._path = path
+        with self._translate_errors():
             self._container = av.open(str(path), "w")
-        except (OSError, ValueError) as error:
-            raise UsageError(f"{path} cannot be written: {error}") from error
         self._stream: Any = None
         self._last = -1
 
@@ -61,7 +63,8 @@ class VideoWriter:
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels[:height, :width]), "rgb24")
         frame.pts = self._last = max(self._last + 1, round(time_s * _TICKS))
         frame.time_base = Fraction(1, _TICKS)
-        self._container.mux(self._stream.encode(frame))
+        with self._translate_errors():
+            self._container.mux(self._stream.encode(frame))
 
     def __enter__(self) -> VideoWriter:
         return self
@@ -72,6 +75,10 @@ class VideoWriter:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
-        if self._stream is not None:
-            self._container.mux(self._stream.encode())
-        self._container.close()
+        with self._translate_errors():
+            if self._stream is not None:
+                self._container.mux(self._stream.encode())
+            self._container.close()
+
+    def _translate_errors(self) -> AbstractContextManager[None]:
+        return translate_write_errors(self._path, "video")

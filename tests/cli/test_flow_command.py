@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -209,6 +210,16 @@ def test_pictures_of_two_sizes_need_a_size(pair, tmp_path, flowpipe):
     done = flowpipe("flow", pair[0], tmp_path / "c.png", "-o", tmp_path / "x.flo", *DIS,
                     "--size", "32x24")  # fmt: skip
     assert done.returncode == 0 and read_flo(tmp_path / "x.flo").shape == (24, 32, 2)
+
+
+def test_an_output_in_a_read_only_folder_is_refused_at_once(pair, tmp_path, flowpipe):
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o555)
+    folder = next((f for f in (locked, Path("/proc/sys")) if not os.access(f, os.W_OK)), None)
+    if folder is None:
+        pytest.skip("this user may write everywhere")
+    said = fail(flowpipe, tmp_path, "a.png", "b.png", "-o", folder / "x.flo")
+    assert f"the folder {folder} is not writable" in said
 
 
 @pytest.mark.parametrize(

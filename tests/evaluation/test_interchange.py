@@ -133,6 +133,13 @@ def test_fuse_adds_files_of_the_original_code(files: Path) -> None:
     np.testing.assert_allclose(read_h5(files / "all.h5").values, one + 1.5 * two, atol=1e-6)
 
 
+def test_fuse_does_not_overwrite_a_file_that_it_reads(files: Path) -> None:
+    content = (files / "3.h5").read_bytes()
+    done = in_process("fuse", "3.h5", "-o", files / "3.h5", cwd=files)
+    assert (done.returncode, "this is an input file" in done.stderr) == (2, True)
+    assert (files / "3.h5").read_bytes() == content
+
+
 def test_fuse_adds_a_file_of_the_original_code_to_one_of_flowpipe(files: Path) -> None:
     done = in_process("fuse", "3.h5", "1.npz", "-o", "all.h5", cwd=files)
     assert (done.returncode, "different videos" in done.stderr) == (2, True)

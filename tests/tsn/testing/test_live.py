@@ -48,6 +48,7 @@ RUNS = {
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Clips of three shades, lossless stores of them, and runs of rgb and of differences."""
     folder = tmp_path_factory.mktemp("live")
+    encode_video(folder / "single.mp4", moving_clip(1))
     lines = ["video_id,path,label,split"]
     for number, name in enumerate(("bright", "dark", "middle", "test")):
         frames = moving_clip(FRAMES, seed=number) // 3 + (170, 0, 85, 85)[number]
@@ -239,10 +240,21 @@ def test_each_frame_of_a_stream_is_classified_or_counted_as_dropped(
         (("http://127.0.0.1:9/x.mp4", "rgb"), "cannot be opened"),
         (("dark.mp4", "rgb", "-o", "x.gif"), "wanted a name that ends in .mp4"),
         (("dark.mp4", "rgb", "--snippets", "3"), "--snippets has no effect on --live"),
+        (("single.mp4", "stored_differences"), "too few frames for a snippet (1 frame)"),
     ],
 )
 def test_wrong_use_is_explained(place: Path, words: tuple[str, ...], answer: str) -> None:
     assert answer in predict(place, *words, code=2)[1]
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "linked.mp4"])
+def test_the_source_is_not_overwritten(place: Path, tmp_path: Path, name: str) -> None:
+    content = (place / "dark.mp4").read_bytes()
+    (tmp_path / "clip.mp4").write_bytes(content)
+    (tmp_path / "linked.mp4").symlink_to("clip.mp4")
+    _, err = predict(place, tmp_path / "clip.mp4", "rgb", "-o", tmp_path / name, code=2)
+    assert "this is an input file; choose another name" in err
+    assert (tmp_path / "clip.mp4").read_bytes() == content
 
 
 def test_options_of_live_without_it_are_named(place: Path) -> None:
