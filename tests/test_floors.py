@@ -32,7 +32,7 @@ ALLOWED = {
     "splits": set(),
     "ops": {"errors", "distribution", "surfaces", "words"},
     "remote": {"errors", "distribution", "words"},
-    "video": {"types", "errors", "remote", "distribution", "words", "surfaces"},
+    "video": {"types", "errors", "remote", "distribution", "words", "surfaces", "atomic"},
     "codec": {"modality", "errors", "words"},
     "store": {
         "types", "modality", "errors", "strict", "params", "codec", "atomic", "owner",
