@@ -141,3 +141,18 @@ def test_every_count_in_a_message_agrees_with_its_noun():
         if line.partition(": ")[2] not in ALLOWED
     }
     assert found == set()
+
+
+EXAMPLE = re.compile(r", as (?=``|\"?\d|[a-z]\w*=|[a-z0-9]+://|\w+\.(?:pt|txt|h5|yaml|png)\b|`\d)")
+"""``as`` before a literal that is an example."""
+
+
+def test_examples_follow_such_as():
+    assert EXAMPLE.search("a URL, as s3://") and not EXAMPLE.search("of 16, as the paper does")
+    found = {
+        f"{path.relative_to(ROOT)}:{k}: {line.strip()}"
+        for path in (*(ROOT / "flowpipe").rglob("*.py"), *(ROOT / "docs").glob("*.md"))
+        for k, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if EXAMPLE.search(line)
+    }
+    assert not found

@@ -150,6 +150,7 @@ def chosen(only: str, parser: argparse.ArgumentParser) -> list[GpuStep]:
     known = {step.name for step in STEPS} | {step.name.partition(":")[0] for step in STEPS}
     for name in names:
         if name not in known:
+            # This file runs before flowpipe is installed, so flowpipe.words is not at hand.
             near = difflib.get_close_matches(name, known)
             parser.error(f"--only {name}: no such step; try {' or '.join(near) or '--list'}")
     return [s for s in STEPS if not names or {s.name, s.name.partition(":")[0]} & set(names)]

@@ -35,8 +35,8 @@ extract_options = chain(
     click.option("--dataset", metavar="NAME", help=f"Data set: {', '.join(DATASETS)}."),
     click.option(
         "--root", type=PLACE,
-        help="Folder or URL, as s3://, of the data set's download; for a list file, the folder "
-        "that its relative paths start at.  [default for lists: the folder of the list]",
+        help="Folder or URL, such as s3://, of the data set's download; for a list file, the "
+        "folder that its relative paths start at.  [default for lists: the folder of the list]",
     ),
     click.option(
         "--videos", type=PLACE,
@@ -53,12 +53,12 @@ extract_options = chain(
     click.option(
         "--val-fraction", type=Number(0, 1, min_open=True, max_open=True),
         metavar="SHARE",
-        help="Share of your own videos of each class that is kept for validation, as split val1; "
+        help="Share of your own videos of each class that becomes split val1, for validation; "
         "the rest is train1.",
     ),
     click.option(
         "--list", "lists", type=SPLIT_PLACE, multiple=True, metavar="SPLIT=FILE",
-        help="File that lists your own videos of a split, as train=train.txt; repeat for more.",
+        help="File that lists your own videos of a split, such as train=train.txt; repeatable.",
     ),
     click.option(
         "--only", metavar="LIST",

@@ -110,19 +110,20 @@ def extract_job(
     val_fraction : float, optional
         Share of your own videos of each class that is kept for validation, above 0 and below 1.
     lists : mapping of str to path
-        List files of your own videos by split, as ``{"train": "train.txt", "val": "val.txt"}``.
+        List files of your own videos by split, such as
+        ``{"train": "train.txt", "val": "val.txt"}``.
     only : sequence of str or str, optional
-        Subsets or splits to extract, as ``["train1", "test1"]``.
+        Subsets or splits to extract, such as ``["train1", "test1"]``.
     allow_missing : bool
         True to continue if videos of the data set are absent.
     recipe : str or path, optional
         Name of a recipe or a YAML file. Default: the data set's own.
     settings : mapping, str or sequence of str
-        Changes of the recipe, as ``{"bound": 15, "flow.warps": 3}`` or ``"bound=15"``.
+        Changes of the recipe, such as ``{"bound": 15, "flow.warps": 3}`` or ``"bound=15"``.
     modalities : sequence of str or str, optional
-        Modalities to store, as ``["rgb", "flow"]`` or ``"rgb,flow"``.
+        Modalities to store, such as ``["rgb", "flow"]`` or ``"rgb,flow"``.
     size : (int, int) or str, optional
-        Width and height of the stored images, as ``(340, 256)`` or ``"340x256"``.
+        Width and height of the stored images, such as ``(340, 256)`` or ``"340x256"``.
     short_side : int, optional
         Size of the short side of the stored images, pixels; the aspect ratio is kept.
     fps : float, optional

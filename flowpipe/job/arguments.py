@@ -143,7 +143,7 @@ def lists_of(value: Lists) -> list[tuple[str, PathOrUrl]]:
     Returns
     -------
     list of (str, Path or Url)
-        Splits, as ``train1``, and list files.
+        Splits, such as ``train1``, and list files.
     """
     pairs = value.items() if isinstance(value, Mapping) else _several("lists", value)
     found = []

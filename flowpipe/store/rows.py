@@ -39,8 +39,8 @@ digests of the path and of the record; CRC-32 of a part's first frame and of the
 STREAM_COLUMNS = {
     "first": "<u8", "count": "<u4", "height": "<u4", "width": "<u4", "tables": "<u4",
 }  # fmt: skip
-"""Columns of each modality, as ``MODALITY/first``. ``tables`` is the CRC-32 of the entry's offsets
-and CRCs; a column of `modality.Column` has its own, as ``MODALITY/homography``."""
+"""Columns of each modality, such as ``rgb/first``. ``tables`` is the CRC-32 of the entry's offsets
+and CRCs; a column of `modality.Column` has its own, such as ``warped_flow/homography``."""
 
 
 def columns_of(modality: str) -> dict[str, str]:

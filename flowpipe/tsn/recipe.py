@@ -59,7 +59,7 @@ class ScheduleParams:
     """Largest L2 norm of all gradients together; 0 for no limit."""
     ema: float = 0.0
     """Share that a step keeps of the exponential moving average of the weights, which is validated
-    instead of the weights themselves, as 0.999; 0 for no average."""
+    instead of the weights themselves, such as 0.999; 0 for no average."""
 
     def __post_init__(self) -> None:
         if not (

@@ -44,7 +44,7 @@ def export_weights(run: Path, checkpoint: str, system: str, out: Path) -> str:
     run : Path
         Run folder.
     checkpoint : str
-        Name of its checkpoint, as ``last.pt``.
+        Name of its checkpoint, such as ``last.pt``.
     system : str
         A key of `WEIGHT_FORMATS`.
     out : Path

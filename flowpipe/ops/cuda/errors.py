@@ -201,7 +201,7 @@ def why_no_headers(built_for: int, said: str = "") -> str:
     Parameters
     ----------
     built_for : int
-        CUDA version of CuPy, as 12090.
+        CUDA version of CuPy, such as 12090.
     said : str, optional
         What CuPy or its compiler said.
 

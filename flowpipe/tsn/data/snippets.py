@@ -125,8 +125,8 @@ class SnippetDataset(_Snippets, Dataset[tuple[Any, int]]):  # numpydoc ignore=PR
     modality : str
         Modality to read; the store must have it.
     split : str
-        Split to read, as ``train1``; ``train`` means ``train1``. ``all`` reads the videos of all
-        splits, and those in none.
+        Split to read, such as ``train1``; ``train`` means ``train1``. ``all`` reads the videos of
+        all splits, and those in none.
     segments : int
         Number of segments; one snippet is taken from each.
     length : int

@@ -1,4 +1,4 @@
-"""A .caffemodel of Caffe -> weights by the names of its layers, as ``conv1/7x7_s2.weight``.
+"""A .caffemodel of Caffe -> weights by the names of its layers, such as ``conv1/7x7_s2.weight``.
 
 The file is the protocol buffer ``NetParameter`` of caffe.proto, of which these fields are read:
 
@@ -35,7 +35,7 @@ _PARTS = {
 def is_caffemodel(path: Path) -> bool:
     """Return whether the name of a file ends in ``.caffemodel`` or, say, ``.caffemodel.v5``.
 
-    Others, as ``bn.caffemodel.pth``, were converted.
+    Others, such as ``bn.caffemodel.pth``, were converted.
 
     Parameters
     ----------

@@ -31,7 +31,7 @@ class WeightFile:
     values: Weights
     """Tensors by the names that the saving system gave them."""
     ours: bool = False
-    """True if flowpipe saved them, as last.pt or best.pt of a run."""
+    """True if flowpipe saved them, such as last.pt or best.pt of a run."""
     facts: RunFacts | None = None
     """Facts of that run; None if the file was taken out of its folder."""
 
