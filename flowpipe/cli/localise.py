@@ -110,12 +110,15 @@ def localise(
             "localisation": asdict(params),
         }
         videos = len(_videos(file, split))
+        truth = "ANNOTATIONS.json"  # the store has no time intervals
+        if any(video.record.segments for video in file.videos.values()):
+            truth = file.facts.get("store") or "STORE"
     if len(chosen) > 1:
         pairs = zip(chosen, added, strict=True)
         say(f"weights {', '.join(f'{name} {w:g}' for name, w in pairs)} ({origin})")
     write_detections(out, found, fused.class_names, described)
     say(f"{out}: {count_noun(len(found), 'interval')} in {count_noun(videos, 'video')}")
-    say(f"next: flowpipe evaluate {fused.file.facts.get('store', 'STORE')} {out}")
+    say(f"next: flowpipe evaluate {truth} {out}")
 
 
 def _streams(file: FeatureFile, text: str | None) -> list[str]:

@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 Unit = Literal["frames", "seconds"]
 _CLOSE_S = 1e-6
 """Distance at which two times are equal, seconds."""
+_RANGES: dict[Unit, tuple[float, float]] = {"frames": (1, 1e9), "seconds": (1e-3, 1e6)}
+"""Shortest and longest extent of each unit."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +35,11 @@ class Extent:
     unit: Unit = "frames"
 
     def __post_init__(self) -> None:
-        if not 0 < self.value < float("inf"):
-            raise ValueError(f"wanted more than 0 {self.unit}, got {self.value:g}")
-        if self.unit == "frames" and self.value != int(self.value):
+        if self.unit == "frames" and self.value % 1 != 0:
             raise ValueError(f"wanted a whole number of frames, got {self.value:g}")
+        low, high = _RANGES[self.unit]
+        if not low <= self.value <= high:
+            raise ValueError(f"wanted {low:g} to {high:.0f} {self.unit}, got {self.value:g}")
 
     def __str__(self) -> str:
         if self.unit == "seconds":

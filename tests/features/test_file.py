@@ -64,7 +64,16 @@ def test_a_video_of_one_frame_has_one_row() -> None:
 
 @pytest.mark.parametrize(
     "value, unit",
-    [(0, "frames"), (-1, "seconds"), (1.5, "frames"), (np.nan, "seconds"), (np.inf, "seconds")],
+    [
+        (0, "frames"),
+        (-1, "seconds"),
+        (1.5, "frames"),
+        (np.nan, "seconds"),
+        (np.inf, "seconds"),
+        (1e23, "frames"),
+        (1e23, "seconds"),
+        (1e-9, "seconds"),
+    ],  # fmt: skip
 )
 def test_lengths_that_mean_nothing_are_refused(value: float, unit: str) -> None:
     with pytest.raises(ValueError, match="wanted"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 import yaml
 from command import in_process
-from feature_making import CLASSES, RECORDS, make_features
+from feature_making import CLASSES, RECORDS, constant, make_features
+from numpy.typing import NDArray
 
 from flowpipe.features import Extent, open_features
 from flowpipe.features.layouts import FeatureExportJob, export_features
@@ -179,6 +181,56 @@ def test_wrong_options_are_answered_in_words(
     assert done.returncode == 2, done.stderr
     for word in words:
         assert word in done.stderr
+
+
+def phone(frames: int) -> NDArray[np.float64]:
+    """Return times at 30 frames per second in good light, and at 10 in dark light after it."""
+    return 3.2 + np.cumsum(np.where(np.arange(frames) < 20, 1 / 30, 1 / 10))
+
+
+def jittered(frames: int) -> NDArray[np.float64]:
+    """Return times at 29.97 frames per second, in whole milliseconds."""
+    return np.round(np.arange(frames) * 1001 / 30, 0) / 1000
+
+
+def test_rows_of_a_varying_frame_rate_are_not_taken_for_other_times(tmp_path: Path) -> None:
+    path = tmp_path / "f.h5"
+    make_features(path, frames=(60, 90), clock=phone)
+    for layout, advice in (("actionformer", "and --stride in seconds"), ("gtad", "--fps 25")):
+        done = in_process("export", path, tmp_path / "o", "--layout", layout)
+        assert done.returncode == 2 and not (tmp_path / "o").exists()
+        assert "the frame rate of v/1 varies: row" in done.stderr and advice in done.stderr
+
+
+@pytest.mark.parametrize("clock", [constant, jittered, phone])
+def test_the_times_that_a_code_computes_are_those_of_the_rows(
+    tmp_path: Path, clock: Callable[[int], NDArray[np.float64]]
+) -> None:
+    seconds = clock is phone
+    window, stride = (Extent(0.6, "seconds"), Extent(0.2, "seconds")) if seconds else (
+        Extent(16), Extent(1))  # fmt: skip
+    make_features(tmp_path / "f.h5", (60, 90), window, stride, clock=clock)
+    out = export(tmp_path / "f.h5", "actionformer")
+    one = yaml.safe_load((out / "actionformer.yaml").read_text())["dataset"]
+    database = json.loads((out / "annotations.json").read_text())["database"]
+    bmn = json.loads((export(tmp_path / "f.h5", "bmn") / "anet_anno_action.json").read_text())
+    with open_features(tmp_path / "f.h5") as file:
+        for key, video in file.videos.items():
+            windows, own = file.windows(key), database[key]
+            fps = one["default_fps"] or own["fps"]
+            starts = np.arange(len(windows)) * one["feat_stride"] / fps
+            rows = np.load(out / "features" / f"{key}.npy")
+            assert len(rows) == len(windows)
+            wrong_s = starts - (windows.start_s - video.start_s)
+            assert np.abs(wrong_s).max() <= (0.1 if seconds else 0.002)  # the longest frame
+            covered = bmn[key]["feature_frame"] / bmn[key]["duration_frame"] * own["duration"]
+            assert covered == pytest.approx(windows.end_s[-1] - video.start_s, abs=0.51 / video.fps)
+
+
+@pytest.mark.parametrize("layout", ["actionformer", "bmn", "gtad", "video_features"])
+def test_a_video_of_one_frame_is_exported(tmp_path: Path, layout: str) -> None:
+    make_features(tmp_path / "f.h5", frames=(1, 60))
+    assert export(tmp_path / "f.h5", layout).is_dir()
 
 
 def test_files_without_labels_or_of_mixed_units_have_no_grid(tmp_path: Path) -> None:

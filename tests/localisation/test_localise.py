@@ -19,6 +19,7 @@ from flowpipe.localisation import LocalisationParams, fuse_streams, localise_vid
 from flowpipe.localisation.grouping import group_rows, smooth_rows
 from flowpipe.localisation.localise import RUN_SCORES
 from flowpipe.localisation.soft_nms import soft_nms
+from flowpipe.types import VideoRecord
 
 DRAWN = np.array([1, 1, 4, 8, 5, 7, 9, 6, 3, 2, 1, 1, 1], np.float64)
 """Scores of the drawing in `flowpipe.localisation.grouping`."""
@@ -120,6 +121,13 @@ def test_the_command_writes_what_evaluate_reads(tmp_path: Path) -> None:
     options = ("--split", "test", "--streams", "flow", "--classes", 1, "--smooth", 0)
     assert in_process("localise", tmp_path / "f.h5", "-o", one, *options).returncode == 0
     assert set(read_detections(one, CLASSES).video_ids) == {"video_test_0000001"}
+
+
+def test_a_store_without_instances_is_not_named_for_the_evaluation(tmp_path: Path) -> None:
+    trimmed = [VideoRecord(name, f"/{name}.mp4", labels=(0,)) for name in ("a", "b")]
+    make_features(tmp_path / "f.h5", records=tuple(trimmed), store="a store")
+    done = in_process("localise", tmp_path / "f.h5", "-o", tmp_path / "found.json")
+    assert done.returncode == 0 and "next: flowpipe evaluate ANNOTATIONS.json" in done.stderr
 
 
 def test_mistakes_are_described(tmp_path: Path) -> None:

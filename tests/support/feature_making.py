@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +37,19 @@ RECORDS = (
 )
 
 
+def constant(frames: int) -> NDArray[np.float64]:
+    """Return the times of frames at 25 frames per second."""
+    return np.arange(frames) / 25
+
+
 def make_windowed(
-    record: VideoRecord, frames: int, window: Extent, stride: Extent, fps: float = 25
+    record: VideoRecord, pts_s: NDArray[np.float64], window: Extent, stride: Extent
 ) -> WindowedVideo:
-    pts_s = np.arange(frames) / fps
-    end_s = float(pts_s[-1]) + frame_s(pts_s)
-    video = FeatureVideo(record, frames=frames, fps=fps, start_s=0.0, end_s=end_s, status="done")
+    start_s, end_s = float(pts_s[0]), float(pts_s[-1]) + frame_s(pts_s)
+    video = FeatureVideo(
+        record, frames=len(pts_s), fps=1 / frame_s(pts_s) if len(pts_s) > 1 else 0.0,
+        start_s=start_s, end_s=end_s, status="done",
+    )  # fmt: skip
     return WindowedVideo(video, cut_windows(pts_s, window, stride))
 
 
@@ -54,11 +61,14 @@ def make_features(
     classes: tuple[str, ...] = CLASSES,
     dims: int = 5,
     records: tuple[VideoRecord, ...] = RECORDS,
+    clock: Callable[[int], NDArray[np.float64]] = constant,
     **facts: Any,
 ) -> Mapping[tuple[str, str], tuple[NDArray[np.float32], NDArray[np.float32]]]:
     """Write rgb and flow of some videos; return (features, scores) by stream and video."""
     rng = np.random.default_rng(7)
-    videos = [make_windowed(r, n, window, stride) for r, n in zip(records, frames, strict=True)]
+    videos = [
+        make_windowed(r, clock(n), window, stride) for r, n in zip(records, frames, strict=True)
+    ]
     made = {
         (stream, video.video_id): (
             rng.normal(size=(len(video.windows), dims)).astype("f4"),

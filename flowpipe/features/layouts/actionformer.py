@@ -64,9 +64,12 @@ def write_actionformer(chosen: Selection, out: Path) -> list[Path]:
     Raises
     ------
     UsageError
-        If no chosen video has an instance, or window and stride are in different units.
+        If no chosen video has an instance, window and stride are in different units, or they are in
+        frames and the frame rate of a video varies.
     """
     stride, window, fps = chosen.stride_frames()
+    if fps is None:
+        chosen.check_frame_times("compute the features with --window and --stride in seconds")
     if not chosen.labels:
         raise UsageError(f"{chosen.file.path}: no chosen video has a label or an instance")
     names = {label: chosen.class_names[label] for label in chosen.labels}

@@ -81,7 +81,10 @@ def write_bmn(chosen: Selection, out: Path) -> list[Path]:
             file[video_id] = _write_rows(chosen, video_id, out / _FEATURES / f"{video_id}.csv")
     for video_id in chosen.video_ids:
         video, windows = chosen.video(video_id), chosen.file.windows(video_id)
-        duration_s, covered = chosen.duration_s(video_id), int(windows.stop_frame[-1])
+        duration_s = chosen.duration_s(video_id)
+        # The codes take feature_frame / duration_frame for the share of the duration with rows.
+        covered_s = float(windows.end_s[-1]) - video.start_s
+        covered = round(covered_s / duration_s * video.frames) if duration_s else video.frames
         annotations[video_id] = {
             "duration_second": duration_s,
             "duration_frame": video.frames,

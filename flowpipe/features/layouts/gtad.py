@@ -40,13 +40,14 @@ def write_gtad(chosen: Selection, out: Path) -> list[Path]:
     Raises
     ------
     UsageError
-        If the streams are others.
+        If the streams are others, or the frame rate of a video varies.
     """
     if set(chosen.streams) != set(_STREAMS):
         raise UsageError(
             "layout gtad takes the streams rgb and flow, and the chosen ones are "
             f"{', '.join(chosen.streams)}"
         )
+    chosen.check_frame_times("extract the videos with a constant rate, such as --fps 25")
     parts = {key: _PARTS[chosen.subset(key).startswith("test")] for key in chosen.video_ids}
     # G-TAD looks for the part in the name of a video.
     names = {key: key if part in key else f"{part}_{key}" for key, part in parts.items()}

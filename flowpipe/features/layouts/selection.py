@@ -199,6 +199,35 @@ class Selection:
         count = max(1, round(30 * stride["value"]))
         return count, window["value"] / stride["value"] * count, count / stride["value"]
 
+    def check_frame_times(self, advice: str) -> None:
+        """Raise UsageError if frame n of a video is not shown at n / fps, as its rate varies.
+
+        Layouts without times take a row for the time n / fps of its first frame n.
+
+        Parameters
+        ----------
+        advice : str
+            What to do, for the message.
+
+        Raises
+        ------
+        UsageError
+            If a row is wrong by more than half a stride and by more than a frame.
+        """
+        for video_id in self.video_ids:
+            video, windows = self.video(video_id), self.file.windows(video_id)
+            if len(windows) < 2:
+                continue
+            taken_s, start_s = windows.start_frame / video.fps, windows.start_s - video.start_s
+            wrong_s = np.abs(taken_s - start_s)
+            most_s = max(1 / video.fps, 0.5 * start_s[-1] / (len(windows) - 1))
+            k = int(wrong_s.argmax())
+            if wrong_s[k] > most_s:
+                raise UsageError(
+                    f"{self.file.path}: the frame rate of {video_id} varies: row {k} begins at "
+                    f"{start_s[k]:.2f} s, and this layout takes it for {taken_s[k]:.2f} s; {advice}"
+                )
+
 
 def file_names(paths: Sequence[str], video_ids: Sequence[str]) -> list[str]:
     """Return the names of the videos' files without suffix; their ids where two would be equal.

@@ -207,7 +207,7 @@ def test_the_command_tells_speed_and_knows_a_finished_file(
         (("--window", "2"), ("a window of 2 frames is shorter than the 3 frames", "flow")),
         (("--window", "0.05s"), ("0.05 s", "is shorter than the 3 frames", "flow")),
         (("--window", "6px"), ("wanted frames, such as 16, or seconds, such as 0.5s",)),
-        (("--stride", "0"), ("more than 0 frames",)),
+        (("--stride", "0"), ("wanted 1 to 1000000000 frames",)),
         (("--stride", "0.5"), ("whole number of frames", "seconds end in s")),
         (("--split", "test7"), ("split 'test7' is unknown", "test1, train1, all")),
         (("--video", "video 99"), ("video 'video 99' is unknown",)),
