@@ -220,7 +220,7 @@ def residual(clips: dict[str, np.ndarray], ops: Any, flow_name: str) -> None:
                 ops,
                 solver,
                 camera.params.margin_px,
-                gray=gray,
+                frames=gray,
                 prepared=prepared,
                 flow=flow,
             )

@@ -135,7 +135,8 @@ DOORS = {
     "fsspec": {"remote"},
     "s3fs": {"remote"},
     "cupy": {"ops"},
-    "torch": {"tsn"},
+    "torch": {"tsn", "flow"},  # flow: only RAFT, in its functions
+    "torchvision": {"tsn", "flow"},
     "skimage": {"diagnose"},
     "yaml": {"params", "strict"},
     "scipy": {"datasets"},  # the MATLAB files of THUMOS14

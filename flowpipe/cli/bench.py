@@ -18,7 +18,7 @@ import numpy as np
 from flowpipe import __version__
 from flowpipe.cli import Group
 from flowpipe.cli.choices import Choice
-from flowpipe.cli.paths import THERE, LocalPath
+from flowpipe.cli.paths import FILE_THERE, THERE, LocalPath
 from flowpipe.cli.screen import as_json, say, write_line
 from flowpipe.diagnose.bench import (
     PEER,
@@ -70,6 +70,10 @@ def bench() -> None:
 @click.option("--device", type=Choice(["cpu", "cuda"]),
               help="Measure only rows of this device; cuda: pairs per call too. "
               f"{describe_experimental('cuda')}")  # fmt: skip
+@click.option("--raft-large", type=FILE_THERE, metavar="FILE",
+              help="Weights of torchvision's raft_large, to measure it too.")  # fmt: skip
+@click.option("--raft-small", type=FILE_THERE, metavar="FILE",
+              help="Weights of torchvision's raft_small, to measure it too.")  # fmt: skip
 @click.option("--tune", "tuned", is_flag=True,
               help="With --device cuda: measure settings of the GPU schedule instead.")  # fmt: skip
 @click.option("--json", "json_file", metavar="FILE|-", help="Also write JSON; - for stdout.",
@@ -81,6 +85,8 @@ def flow(
     repeat: int,
     only: tuple[str, ...],
     device: str | None,
+    raft_large: Path | None,
+    raft_small: Path | None,
     tuned: bool,
     json_file: Path | None,
 ) -> None:
@@ -109,7 +115,9 @@ def flow(
     if tuned and ops is None:
         assert lack is not None
         raise lack
-    rows = [] if tuned else _chosen(only, device)
+    weights = {"large": raft_large, "small": raft_small}
+    raft = {model: str(path) for model, path in weights.items() if path is not None}
+    rows = [] if tuned else _chosen(flow_candidates(raft), only, device)
     algorithms = f" and {count_noun(len(rows), 'algorithm')}" if rows else ""
     say(f"preparing {count_noun(count, 'pair')} of frames{algorithms}")
     pairs = (
@@ -169,9 +177,10 @@ def _write_json(json_file: Path | None, pairs: Pairs, report: dict[str, Any]) ->
         file.write(as_json({**measured, **report}, indent=1) + "\n")
 
 
-def _chosen(only: tuple[str, ...], device: str | None) -> list[FlowCandidate]:
+def _chosen(
+    rows: list[FlowCandidate], only: tuple[str, ...], device: str | None
+) -> list[FlowCandidate]:
     """Return the rows that the options select, and the reference rows."""
-    rows = flow_candidates()
     names = [row.name for row in rows]
     unknown = [name for name in only if name not in names]
     if unknown:

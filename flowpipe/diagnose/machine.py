@@ -114,7 +114,11 @@ def _opencv() -> Finding:
 
 
 def _opencv_contrib() -> Finding:
-    rows = {f"flow {name}": row.why_not() for name, row in FLOWS.items() if not row.own_gpu}
+    rows = {
+        f"flow {name}": row.why_not()
+        for name, row in FLOWS.items()
+        if row.library == "OpenCV" and not row.own_gpu
+    }
     rows |= {f"warp.detector {name}": why_no_detector(name, "cpu") for name in DETECTORS}
     lacks = {name: words for name, words in rows.items() if words}
     if not lacks:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from flowpipe.errors import DatasetError
 from flowpipe.extraction.recipe import ExtractRecipe
-from flowpipe.flow import FlowSolver, make_solver
+from flowpipe.flow import FLOWS, FlowSolver, make_solver
 from flowpipe.flow.warped import (
     CameraMotionEstimator,
     CameraMotions,
@@ -263,10 +263,16 @@ class FrameWindow:
         """Gray frames on the device, (T, H, W)."""
         return self.maker.ops.gray(self.pixels)
 
+    @property
+    def flow_frames(self) -> Any:
+        """Frames that the flow is computed from, on the device: gray, or RGB."""
+        takes_colour = FLOWS[self.maker.recipe.flow.name].takes_colour
+        return self.pixels if takes_colour else self.gray
+
     @cached_property
     def prepared(self) -> Any:
         """Frames as the flow solver prepares them, T in number."""
-        return self.maker.solver.prepare(self.gray)
+        return self.maker.solver.prepare(self.flow_frames)
 
     @cached_property
     def flow(self) -> Any:
@@ -296,7 +302,7 @@ def _warped_flow(window: FrameWindow) -> Made:
         maker.ops,
         maker.solver,
         maker.recipe.warp.margin_px,
-        gray=window.gray,
+        frames=window.flow_frames,
         prepared=window.prepared,
         flow=window.flow,
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,7 @@ from flowpipe.flow.opencv_cuda import (
     opencv_cuda_tvl1_solver,
     why_no_cuda_class,
 )
+from flowpipe.flow.raft import RAFTParams, RAFTSolver, raft_ran_on, why_no_raft
 from flowpipe.flow.tvl1 import TVL1Params, TVL1Solver
 from flowpipe.ops import Ops
 
@@ -50,13 +52,13 @@ class Prepared(Protocol):
 class FlowSolver(Protocol):
     """Stateless solver: two stacks of frames -> the flow between them."""
 
-    def prepare(self, gray: NDArray[np.uint8]) -> Prepared:
+    def prepare(self, frames: NDArray[np.uint8]) -> Prepared:
         """Compute what pairs share of each frame.
 
         Parameters
         ----------
-        gray : uint8 (N, H, W)
-            Gray frames.
+        frames : uint8 (N, H, W) or (N, H, W, 3)
+            Gray frames, or RGB for an algorithm that takes colour.
 
         Returns
         -------
@@ -79,23 +81,37 @@ class FlowSolver(Protocol):
         """
 
 
-class FlowRow(NamedTuple):
+@dataclass(frozen=True)
+class FlowRow:
     """One flow algorithm: its settings class, its solver, and where it runs."""
 
     params: type
     solver: Callable[[Any, Ops], FlowSolver]
     ran_on: Callable[[Ops], str]
     """Return the name of the backend that computes it, as recorded in the store."""
+    _: KW_ONLY
     own_gpu: bool = False
     """True if the algorithm runs on a GPU whatever device `Ops` uses."""
     why_not: Callable[[], str] = str
-    """Return what the installed OpenCV lacks and what to do, or "". Opens no GPU."""
+    """Return what the installed libraries lack and what to do, or "". Opens no GPU."""
+    library: str = "OpenCV"
+    """Library that computes it."""
+    takes_colour: bool = False
+    """True if frames are prepared in RGB, False if in gray."""
 
 
 FLOWS: dict[str, FlowRow] = {
-    "tvl1": FlowRow(TVL1Params, TVL1Solver, lambda ops: ops.name),
+    "tvl1": FlowRow(TVL1Params, TVL1Solver, lambda ops: ops.name, library="flowpipe"),
     "opencv_tvl1": FlowRow(
         OpenCVTVL1Params, opencv_tvl1_solver, opencv_ran_on, why_not=why_no_opencv_tvl1
+    ),
+    "raft": FlowRow(
+        RAFTParams,
+        RAFTSolver,
+        raft_ran_on,
+        why_not=why_no_raft,
+        library="torchvision",
+        takes_colour=True,
     ),
     "dis": FlowRow(DISParams, dis_solver, opencv_ran_on),
     "farneback": FlowRow(FarnebackParams, farneback_solver, opencv_ran_on),
@@ -138,7 +154,8 @@ def make_solver(params: Any, ops: Ops) -> FlowSolver:
     params : flow params
         Instance of one of the params classes in `FLOWS`.
     ops : Ops
-        Backend of ``tvl1``; OpenCV's algorithms run on the CPU or open a GPU themselves.
+        Backend of ``tvl1`` and device of ``raft``; OpenCV's algorithms run on the CPU or open a
+        GPU themselves.
 
     Returns
     -------
@@ -148,7 +165,7 @@ def make_solver(params: Any, ops: Ops) -> FlowSolver:
     Raises
     ------
     BackendError
-        If the algorithm cannot run here: no compiled core, an OpenCV built without it, no GPU.
+        If the algorithm cannot run here: no compiled core, no torch, an OpenCV without it, no GPU.
     """
     row = FLOWS[params.name]
     if why := row.why_not():

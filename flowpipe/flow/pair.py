@@ -136,19 +136,23 @@ def pair_flow(
     BackendError
         If the algorithm cannot run here.
     """
-    i0, i1 = _gray(first, "first", ops), _gray(second, "second", ops)
+    colour = FLOWS[params.name].takes_colour
+    i0, i1 = (
+        _stack(image, which, None if colour else ops)
+        for image, which in ((first, "first"), (second, "second"))
+    )
     if i0.shape != i1.shape:
         raise ValueError(
-            f"first and second must have one size, got {i0.shape[1:]} and {i1.shape[1:]} rows and "
-            "columns"
+            f"first and second must have one size, got {i0.shape[1:3]} and {i1.shape[1:3]} rows "
+            "and columns"
         )
     solver = make_solver(params, ops)
     flow = ops.to_host(solver.solve(solver.prepare(i0), solver.prepare(i1)))
     return np.ascontiguousarray(flow[0].transpose(1, 2, 0))
 
 
-def _gray(image: NDArray[np.uint8], which: str, ops: Ops) -> NDArray[np.uint8]:
-    """Return a stack of one gray image uint8 (1, H, W)."""
+def _stack(image: NDArray[np.uint8], which: str, to_gray: Ops | None) -> NDArray[np.uint8]:
+    """Return a stack of one image, uint8 (1, H, W, 3) or (1, H, W); with `to_gray`, always gray."""
     image = np.asarray(image)
     gray = image.ndim == 2
     if image.dtype != np.uint8 or not (gray or (image.ndim == 3 and image.shape[2] == 3)):
@@ -158,4 +162,4 @@ def _gray(image: NDArray[np.uint8], which: str, ops: Ops) -> NDArray[np.uint8]:
     if not image.size:
         raise ValueError(f"{which} must have at least one pixel, got {image.shape}")
     stack = np.ascontiguousarray(image)[None]
-    return stack if gray else ops.gray(stack)
+    return stack if gray or to_gray is None else to_gray.gray(stack)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -92,7 +93,7 @@ def subtract_motion(
     solver: Any,
     margin_px: int,
     *,
-    gray: Any,
+    frames: Any,
     prepared: Any,
     flow: Any,
 ) -> Any:
@@ -108,10 +109,10 @@ def subtract_motion(
         Solver that computed `flow`.
     margin_px : int
         `WarpParams.margin_px`.
-    gray : uint8 (N + 1, H, W)
-        Consecutive frames.
+    frames : uint8 (N + 1, H, W) or (N + 1, H, W, 3)
+        Consecutive frames, gray or RGB as the solver takes them.
     prepared : Prepared
-        `solver.prepare(gray)`.
+        `solver.prepare(frames)`.
     flow : float32 (N, 2, H, W)
         Flow of every frame to the next.
 
@@ -122,8 +123,18 @@ def subtract_motion(
     """
     if not len(flow):
         return flow
-    warped = ops.warp_homography(gray[1:], motions.homographies, gray[:-1], margin=margin_px)
+    warp = partial(_warp, ops, motions.homographies, margin_px)
+    if frames.ndim == 3:
+        warped = warp(frames)
+    else:
+        planes = np.ascontiguousarray(ops.to_host(frames).transpose(3, 0, 1, 2))
+        warped = np.stack([ops.to_host(warp(plane)) for plane in planes], axis=-1)
     return solver.solve(prepared[:-1], solver.prepare(warped))
+
+
+def _warp(ops: Any, homographies: NDArray[np.float64], margin_px: int, frames: Any) -> Any:
+    """Warp each second frame of (N + 1, H, W) to its first one, (N, H, W)."""
+    return ops.warp_homography(frames[1:], homographies, frames[:-1], margin=margin_px)
 
 
 def sample_flow(

@@ -119,7 +119,7 @@ def on_gpu(recipe: ExtractRecipe, ops: Ops) -> bool:
         True for a GPU.
     """
     row = FLOWS[recipe.flow.name]
-    return row.own_gpu or (not ops.on_cpu and row.ran_on(ops) == ops.name)
+    return row.own_gpu or (not ops.on_cpu and row.ran_on(ops).endswith(ops.name))
 
 
 def measure_apart(
@@ -188,7 +188,7 @@ def _work_through(recipe: ExtractRecipe, device: str, sample: HeaderSample) -> i
     )
     begun = [maker.begin(frames, count) for _ in range(WINDOWS_BEGUN)]
     if recipe.flows > 1:  # warped flow is computed while all windows are in memory
-        again = maker.solver.prepare(begun[0].gray)
+        again = maker.solver.prepare(begun[0].flow_frames)
         ops.to_host(maker.solver.solve(again[:-1], again[1:]))
     took = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
     return took + REST_BYTES + WINDOWS_HELD * frames.nbytes
@@ -216,13 +216,15 @@ def _pair_s(recipe: ExtractRecipe, ops: Ops, height: int, width: int) -> float:
     """
     rng = np.random.default_rng(0)
     coarse = rng.integers(40, 216, (1, height // 8 + 3, width // 8 + 3, 3), np.uint8)
-    image = ops.to_host(ops.gray(ops.resize(coarse, height + 2, width + 2)))[0]
+    coloured = ops.resize(coarse, height + 2, width + 2)
+    takes_colour = FLOWS[recipe.flow.name].takes_colour
+    image = ops.to_host(coloured if takes_colour else ops.gray(coloured))[0]
     pairs = min(MOST_TIMED, ops.pairs_at_once(height, width))
-    gray = np.stack([image[:-2, :-2], image[1:-1, 2:]] * pairs)
+    frames = np.stack([image[:-2, :-2], image[1:-1, 2:]] * pairs)
     solver = make_solver(recipe.flow, ops)
 
     def solve() -> None:
-        first, second = solver.prepare(gray[::2]), solver.prepare(gray[1::2])
+        first, second = solver.prepare(frames[::2]), solver.prepare(frames[1::2])
         ops.to_host(solver.solve(first, second))
 
     if not on_gpu(recipe, ops):

@@ -198,6 +198,6 @@ def warp_and_solve(
     motions = find_motions(ops, camera, flow, features, start)
     margin_px = camera.params.margin_px
     warped = subtract_motion(
-        motions, ops, solver, margin_px, gray=gray, prepared=prepared, flow=flow
+        motions, ops, solver, margin_px, frames=gray, prepared=prepared, flow=flow
     )
     return WarpedFlow(**vars(motions), flow=warped)

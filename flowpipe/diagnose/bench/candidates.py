@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from flowpipe.flow.opencv_cuda import (
     OpenCVCudaNvidiaParams,
     OpenCVCudaTVL1Params,
 )
+from flowpipe.flow.raft import WEIGHTS, RAFTParams
 from flowpipe.flow.tvl1 import VARIANTS, TVL1Params
 from flowpipe.ops import DEVICES, Ops, get_ops
 from flowpipe.ops.cpu import native_core
@@ -31,6 +33,7 @@ REFERENCES = (PEER, OWN)
 """Names of possible references; the first one that can run is used."""
 
 GrayImage = NDArray[np.uint8]
+EMPTY: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,19 @@ class FlowCandidate:
     """True if CPU time is the cost; a GPU is measured by wall time."""
 
 
-def flow_candidates() -> list[FlowCandidate]:
-    """Return all algorithms; whether one can run here shows when its solver is made."""
+def flow_candidates(raft_weights: Mapping[str, str] = EMPTY) -> list[FlowCandidate]:
+    """Return all algorithms; whether one can run here shows when its solver is made.
+
+    Parameters
+    ----------
+    raft_weights : mapping, optional
+        Path of the weights by model of RAFT: ``large``, ``small``.
+
+    Returns
+    -------
+    list of FlowCandidate
+        The algorithms. RAFT without weights cannot run.
+    """
     cv2_tvl1 = OpenCVTVL1Params(median_filtering=1), OpenCVTVL1Params()
     core, variant = native_core(), TVL1Params.variant
     return [
@@ -63,6 +77,7 @@ def flow_candidates() -> list[FlowCandidate]:
             for isa in reversed(core.compiled)
             if isa != core.chosen
         ),
+        *(_raft(model, raft_weights, device) for device in ("cpu", "cuda") for model in WEIGHTS),
         _cv2("cv2-cuda-tvl1", OpenCVCudaTVL1Params()),
         _cv2("cv2-cuda-brox", OpenCVCudaBroxParams()),
         _cv2("cv2-cuda-farneback", OpenCVCudaFarnebackParams()),
@@ -93,6 +108,24 @@ def _own(name: str, variant: Any, device: str = "cpu", isa: str | None = None) -
         return _OnHost(make_solver(params, ops), ops)
 
     return FlowCandidate(name, backend, asdict(params), solver, on_cpu)
+
+
+def _raft(model: Any, weights: Mapping[str, str], device: str) -> FlowCandidate:
+    name = f"raft-{model}"
+
+    def params() -> RAFTParams:
+        if model not in weights:
+            raise BackendError(f"{name} needs weights; give --{name} FILE (docs/flow.md)")
+        return RAFTParams(model=model, weights=weights[model])
+
+    def solver() -> FlowSolver:
+        return make_solver(params(), get_ops(device))
+
+    on_cpu = device == "cpu"
+    return FlowCandidate(
+        name if on_cpu else f"{name}-{device}", f"torchvision-{device}",
+        asdict(params()) if model in weights else {}, solver, on_cpu,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,282 @@
+"""Frames in colour -> flow by torchvision's RAFT (Teed and Deng 2020), a trained network."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpipe.errors import BackendError, DeviceMemoryError
+from flowpipe.flow.tvl1 import check_counts
+from flowpipe.ops import Ops
+
+if TYPE_CHECKING:
+    import torch
+
+PUBLISHED = "https://download.pytorch.org/models/"
+WEIGHTS = {
+    "large": PUBLISHED + "raft_large_C_T_SKHT_V2-ff5fadd5.pth",
+    "small": PUBLISHED + "raft_small_C_T_V2-01064c6d.pth",
+}
+"""Default weights that torchvision publishes, by model."""
+SMALLEST_PX = 128
+"""Smallest side of an image that the network takes; its coarsest correlations have two rows."""
+STEP_PX = 8
+"""Sides of an image that the network takes are multiples of this."""
+GPU_PAIRS = 8
+"""Pairs per call on a GPU. A call on the CPU has one, which is as fast."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RAFTParams:
+    """Settings of torchvision's RAFT."""
+
+    name: ClassVar[str] = "raft"
+    model: Literal["large", "small"] = "large"
+    weights: str = ""
+    """Path of the weights: a state dict of torchvision's model."""
+    weights_sha256: str = ""
+    """SHA-256 of the weights; that of the file if empty. Another file is refused."""
+    iterations: int = 12
+    """Updates of the flow. torchvision reports its accuracy with 32 or 12, by data set."""
+
+    def __post_init__(self) -> None:
+        check_counts(self, 100, "iterations")
+        if not self.weights:
+            raise ValueError(
+                f"weights must be the path of a file of torchvision's raft_{self.model}, such as "
+                f"{WEIGHTS[self.model]}, got none; download it and give --set flow.weights=FILE"
+            )
+        if not self.weights_sha256:
+            object.__setattr__(self, "weights_sha256", _sha256(self.weights))
+
+
+class RAFTSolver:
+    """RAFT solver on the CPU or a GPU.
+
+    Images are padded to sides that the network takes by repeating their borders, as the original
+    code does, and the flow is cropped. Each pair is computed for itself on the CPU, by one thread,
+    so that the flow depends on its two frames only.
+
+    Parameters
+    ----------
+    params : RAFTParams
+        Settings.
+    ops : Ops
+        Backend that holds the frames. The network runs on its device.
+
+    Raises
+    ------
+    BackendError
+        If the weights are missing or of another model.
+    """
+
+    def __init__(self, params: RAFTParams, ops: Ops) -> None:
+        self.params, self.ops = params, ops
+        self.device = "cpu" if ops.on_cpu else "cuda"
+        self._model = load_model(params.model, params.weights, params.weights_sha256, self.device)
+
+    def prepare(self, frames: Any) -> NDArray[np.uint8]:
+        """Fetch the frames to the host; pairs share nothing else.
+
+        Parameters
+        ----------
+        frames : uint8 (N, H, W, 3) or (N, H, W)
+            Frames in RGB; gray ones count as RGB of three equal planes.
+
+        Returns
+        -------
+        uint8 (N, H, W, 3)
+            The frames on the host.
+        """
+        host = self.ops.to_host(frames)
+        if host.dtype != np.uint8 or min(host.shape[1:3]) < 1:
+            raise ValueError(f"wanted frames of uint8 (N, H, W, 3), got {host.dtype} {host.shape}")
+        return host if host.ndim == 4 else np.repeat(host[..., None], 3, axis=3)
+
+    def solve(self, first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Compute the flow of each pair.
+
+        Parameters
+        ----------
+        first, second : uint8 (N, H, W, 3)
+            Frames of `prepare`.
+
+        Returns
+        -------
+        float32 (N, 2, H, W)
+            Flow from each frame of `first` to that of `second` on the host: pixels, u right, v
+            down.
+
+        Raises
+        ------
+        DeviceMemoryError
+            If the GPU lacks memory for a single pair.
+        """
+        if first.shape != second.shape:
+            raise ValueError(f"wanted frames of one shape, got {first.shape} and {second.shape}")
+        n, height, width = first.shape[:3]
+        flow = np.empty((n, 2, height, width), np.float32)
+        step, k = 1 if self.device == "cpu" else GPU_PAIRS, 0
+        while k < n:
+            pairs = slice(k, k + step)
+            try:
+                flow[pairs] = self._solve(first[pairs], second[pairs])
+            except DeviceMemoryError:
+                if step == 1:
+                    raise
+                step //= 2
+            else:
+                k += step
+        return flow
+
+    def _solve(self, first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
+        import torch
+
+        height, width = first.shape[1:3]
+        top, bottom = _padding(height)
+        left, right = _padding(width)
+        with _one_thread(), torch.inference_mode(), _translate_memory_errors():
+            images = [
+                torch.nn.functional.pad(
+                    self._normalise(frames), (left, right, top, bottom), mode="replicate"
+                ).contiguous()  # other strides have other rounding
+                for frames in (first, second)
+            ]
+            flow = self._model(*images, num_flow_updates=self.params.iterations)[-1]
+            found = flow[..., top : top + height, left : left + width].cpu().numpy()
+        return np.asarray(found, np.float32)
+
+    def _normalise(self, frames: NDArray[np.uint8]) -> torch.Tensor:
+        """Return float32 (N, 3, H, W) in [-1, 1] on the device."""
+        import torch
+
+        planes = torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2)))
+        return planes.to(self.device).to(torch.float32).div(255).sub(0.5).div(0.5)
+
+
+@lru_cache(maxsize=2)
+def load_model(model: str, weights: str, sha256: str, device: str) -> Any:
+    """Load a network; it is kept for the process's next videos.
+
+    Parameters
+    ----------
+    model : str
+        ``large`` or ``small``.
+    weights : str
+        Path of a state dict of torchvision's model.
+    sha256 : str
+        SHA-256 that the file must have.
+    device : str
+        torch device.
+
+    Returns
+    -------
+    torch.nn.Module
+        The network, which does not train.
+
+    Raises
+    ------
+    BackendError
+        If the file is missing, another one, or of another model.
+    """
+    import torch
+    from torchvision.models import optical_flow
+
+    network = getattr(optical_flow, f"raft_{model}")(weights=None)
+    what = f"weights of flow raft, {weights}"
+    try:
+        found = _sha256(weights)
+    except ValueError as error:
+        raise BackendError(str(error)) from error
+    if found != sha256:
+        raise BackendError(
+            f"{what}: SHA-256 is {found}, wanted {sha256}; the file has changed since the recipe "
+            "was made; restore it, or start a new store"
+        )
+    try:
+        state = torch.load(weights, map_location="cpu", weights_only=True)
+        network.load_state_dict(state)
+    except Exception as error:  # torch raises what its parts raise
+        line = str(error).strip().partition("\n")[0]
+        raise BackendError(
+            f"{what}: no state dict of torchvision's raft_{model} ({line}); give one such as "
+            f"{WEIGHTS[model]}, or --set flow.model={'small' if model == 'large' else 'large'}"
+        ) from error
+    return network.eval().requires_grad_(False).to(device)
+
+
+def why_no_raft() -> str:
+    """Return what RAFT lacks here and what to do, or ""."""
+    lacks = [name for name in ("torch", "torchvision") if importlib.util.find_spec(name) is None]
+    if not lacks:
+        return ""
+    return f"flow raft needs {' and '.join(lacks)}: pip install torch torchvision"
+
+
+def raft_ran_on(ops: Ops) -> str:
+    """Return what computes, as recorded in the store.
+
+    Parameters
+    ----------
+    ops : Ops
+        Backend that holds the frames.
+
+    Returns
+    -------
+    str
+        Version of torchvision, and the device: ``cpu``, or the name of the GPU's backend.
+    """
+    version = importlib.metadata.version("torchvision")
+    return f"torchvision-{version}-{'cpu' if ops.on_cpu else ops.name}"
+
+
+def _padding(side: int) -> tuple[int, int]:
+    """Return the pixels added before and after a side."""
+    padded = max(SMALLEST_PX, -(-side // STEP_PX) * STEP_PX)
+    return (padded - side) // 2, (padded - side + 1) // 2
+
+
+def _sha256(path: str) -> str:
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise ValueError(
+            f"weights of flow raft, {path}: cannot be read ({error.strerror}); give the path of a "
+            "state dict of torchvision's RAFT"
+        ) from error
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let torch compute with one thread, as a worker has one core; the number before returns."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _translate_memory_errors() -> Iterator[None]:
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise DeviceMemoryError(
+            f"the GPU has too little free memory ({error}); give the workers fewer pixels "
+            "(--size), or let fewer processes share the GPU"
+        ) from error
