@@ -177,7 +177,7 @@ def load_model(model: str, weights: str, sha256: str, device: str) -> Any:
     sha256 : str
         SHA-256 that the file must have.
     device : str
-        torch device.
+        Device of torch: ``cpu`` or ``cuda``.
 
     Returns
     -------
