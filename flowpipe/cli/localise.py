@@ -17,7 +17,7 @@ from flowpipe.errors import UsageError
 from flowpipe.evaluation.detections import write_detections
 from flowpipe.features import FeatureFile, open_features
 from flowpipe.localisation import LocalisationParams, fuse_streams, localise_file
-from flowpipe.localisation.localise import RUN_SCORES
+from flowpipe.localisation.localise import PROPOSAL_SCORES
 from flowpipe.splits import split_name, split_names
 from flowpipe.words import count_noun, unknown_name
 
@@ -43,9 +43,10 @@ _DEFAULT = LocalisationParams()
 @click.option("--temperature", type=Number(0, min_open=True),
               default=_DEFAULT.temperature, show_default=True,
               help="Divisor of the scores before the softmax.")  # fmt: skip
-@click.option("--run-score", type=Choice(list(RUN_SCORES)), default=_DEFAULT.run_score,
+@click.option("--proposal-score", type=Choice(list(PROPOSAL_SCORES)),
+              default=_DEFAULT.proposal_score,
               show_default=True,
-              help="Score of a run of rows: its mean less that beside it, its mean, or its peak.",
+              help="Score of a proposal: its mean less that beside it, its mean, or its peak.",
               )  # fmt: skip
 @click.option("--classes", type=click.IntRange(1), default=_DEFAULT.classes, show_default=True,
               help="Classes of a video that are localised, the best by M-TWI.")  # fmt: skip
@@ -66,7 +67,7 @@ def localise(
     thresholds: str | None,
     smooth_s: float,
     temperature: float,
-    run_score: str,
+    proposal_score: str,
     classes: int,
     sigma: float,
     most: int,
@@ -79,17 +80,17 @@ def localise(
     flowpipe localise features.h5 -o detections.json --weights 1,1.5
     flowpipe evaluate store detections.json
 
-    FEATURES is a file of `flowpipe features`. For the best classes of each video, runs of rows
-    above several thresholds become intervals. The confidence of an interval is the score of the
-    video, by M-TWI, times that of the run. Soft-NMS lowers it if a better interval overlaps. The
-    file has the form of ActivityNet's challenge.
+    FEATURES is a file of `flowpipe features`. For the best classes of each video, proposals become
+    intervals: consecutive rows above one of several thresholds. The confidence of an interval is
+    the score of the video, by M-TWI, times that of the proposal. Soft-NMS lowers it if a better
+    interval overlaps. The file has the form of ActivityNet's challenge.
     """
     check_output(out, ".json", inputs=[features])
     params = LocalisationParams(
         thresholds=_numbers(thresholds) if thresholds is not None else _DEFAULT.thresholds,
         smooth_s=smooth_s,
         temperature=temperature,
-        run_score=run_score,  # type: ignore[arg-type]  # a key of RUN_SCORES
+        proposal_score=proposal_score,  # type: ignore[arg-type]  # a key of PROPOSAL_SCORES
         classes=classes,
         sigma=sigma,
         most=most,

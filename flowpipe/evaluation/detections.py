@@ -117,7 +117,7 @@ def read_detections(path: Path, class_names: Sequence[str]) -> Detections:
     Raises
     ------
     FormatError
-        If the file has no detection, another form, an unknown class, a segment that is not
+        If the file has no detection, another form, an unknown class, an interval that is not
         0 <= start <= end, or a score that is not finite; the message names the place.
     """
     if path.suffix.lower() in (".h5", ".npz"):
@@ -253,11 +253,11 @@ def _from_text(path: Path, class_names: Sequence[str]) -> Iterator[_Row]:
 
 
 def _interval(place: str, start: object, end: object) -> tuple[float, float]:
-    """Return the start and end of a segment, seconds; FormatError unless 0 <= start <= end."""
+    """Return the start and end of an interval, seconds; FormatError unless 0 <= start <= end."""
     first, last = _number(start), _number(end)
     if not (0 <= first <= last < math.inf):  # NaN too
         raise FormatError(
-            f"{place}: wanted a segment with 0 <= start <= end in seconds, got [{start!s:.30}, "
+            f"{place}: wanted an interval with 0 <= start <= end in seconds, got [{start!s:.30}, "
             f"{end!s:.30}]; clip it to the video or remove it"
         )
     return first, last

@@ -76,7 +76,7 @@ class ClassInstances:
 
 @dataclass(frozen=True)
 class InstanceGroundTruth:
-    """Segments of the videos that one split tests on."""
+    """Instances of the videos that one split tests on."""
 
     split: str
     video_ids: frozenset[str]

@@ -1,6 +1,6 @@
-"""Scores of one class along a video + thresholds -> runs of consecutive rows above them.
+"""Scores of one class along a video + thresholds -> proposals: consecutive rows above them.
 
-Example with three thresholds; the highest one gives two runs::
+Example with three thresholds; the highest one gives two proposals::
 
     score  . . . . . . 9 . . . . . .
            . . . 8 . . 9 . . . . . .
@@ -20,7 +20,7 @@ FloatArray = NDArray[np.float64]
 
 
 def group_rows(scores: FloatArray, thresholds: Sequence[float]) -> NDArray[np.intp]:
-    """Return the runs of rows whose scores exceed each threshold.
+    """Return the proposals: consecutive rows whose scores exceed each threshold.
 
     Parameters
     ----------
@@ -33,14 +33,14 @@ def group_rows(scores: FloatArray, thresholds: Sequence[float]) -> NDArray[np.in
     Returns
     -------
     intp (N, 2)
-        First row and the row after the last of each run, without repetitions, sorted. A video whose
-        scores are all equal is one run.
+        First row and the row after the last of each proposal, without repetitions, sorted. A video
+        whose scores are all equal is one proposal.
     """
     low, high = float(scores.min()), float(scores.max())
     if low == high:
         return np.array([[0, len(scores)]], np.intp)
-    runs = [_runs(scores > low + share * (high - low)) for share in thresholds]
-    return np.unique(np.concatenate(runs), axis=0)
+    found = [_find_true(scores > low + share * (high - low)) for share in thresholds]
+    return np.unique(np.concatenate(found), axis=0)
 
 
 def smooth_rows(scores: FloatArray, rows: int) -> FloatArray:
@@ -68,7 +68,7 @@ def smooth_rows(scores: FloatArray, rows: int) -> FloatArray:
     return averages
 
 
-def _runs(above: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Return the first row and the row after the last of each run of True, (N, 2)."""
+def _find_true(above: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Return the first and the stop of all ranges of consecutive True values, (N, 2)."""
     edges = np.flatnonzero(np.diff(above.astype(np.int8), prepend=0, append=0))
     return edges.reshape(-1, 2).astype(np.intp)

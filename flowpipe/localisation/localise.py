@@ -1,12 +1,13 @@
-"""Fused scores along videos -> intervals: thresholds, runs of rows, soft-NMS.
+"""Fused scores along videos -> intervals: thresholds, proposals, soft-NMS.
 
 Scores of a row are the softmax of the streams' mean divided by a temperature. Scores of a video are
 that of its multi-scale temporal window integration (M-TWI). For the best classes of a video:
 
 1. Scores along the video are smoothed by a moving average.
-2. Runs of consecutive rows above each threshold become intervals. A row extends to the middle
-   between its centre and its neighbour's; the first and the last row to the ends of their windows.
-3. The confidence of an interval is the score of the video times that of the run.
+2. Consecutive rows above a threshold are a proposal, which becomes an interval. A row extends to
+   the middle between its centre and its neighbour's; the first and the last row to the ends of
+   their windows.
+3. The confidence of an interval is the score of the video times that of the proposal.
 4. Soft-NMS lowers the confidence of intervals that overlap a better one.
 """
 
@@ -29,7 +30,7 @@ from flowpipe.localisation.streams import FusedScores
 from flowpipe.tsn.testing.mtwi import aggregate, starts_at
 
 FloatArray = NDArray[np.float64]
-RunScore = Literal["contrast", "mean", "peak"]
+ProposalScore = Literal["contrast", "mean", "peak"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +44,8 @@ class LocalisationParams:
     temperature: float = 5.0
     """Divisor of the scores before the softmax. Networks trained on short clips are sure of a class
     in the background too; a temperature above 1 keeps their scores apart."""
-    run_score: RunScore = "contrast"
-    """Score of a run, a key of `RUN_SCORES`."""
+    proposal_score: ProposalScore = "contrast"
+    """Score of a proposal, a key of `PROPOSAL_SCORES`."""
     classes: int = 5
     """Best classes of a video that are localised."""
     sigma: float = 0.5
@@ -65,14 +66,14 @@ class LocalisationParams:
 
 
 def mean_score(scores: FloatArray, first: int, stop: int) -> float:
-    """Return the mean over a run.
+    """Return the mean over a proposal.
 
     Parameters
     ----------
     scores : float64 (R,)
         Scores of one class along the video.
     first, stop : int
-        First row of the run, and the row after its last.
+        First row of the proposal, and the row after its last.
 
     Returns
     -------
@@ -83,14 +84,14 @@ def mean_score(scores: FloatArray, first: int, stop: int) -> float:
 
 
 def peak_score(scores: FloatArray, first: int, stop: int) -> float:
-    """Return the highest score in a run.
+    """Return the highest score in a proposal.
 
     Parameters
     ----------
     scores : float64 (R,)
         Scores of one class along the video.
     first, stop : int
-        First row of the run, and the row after its last.
+        First row of the proposal, and the row after its last.
 
     Returns
     -------
@@ -101,22 +102,22 @@ def peak_score(scores: FloatArray, first: int, stop: int) -> float:
 
 
 def contrast_score(scores: FloatArray, first: int, stop: int) -> float:
-    """Return the mean over a run less that over a quarter of its length on either side.
+    """Return the mean over a proposal less that over a quarter of its length on either side.
 
-    This is the outer-inner contrast of AutoLoc (Shou et al., ECCV 2018). It prefers the run that
-    ends where the scores fall.
+    This is the outer-inner contrast of AutoLoc (Shou et al., ECCV 2018). It prefers the proposal
+    that ends where the scores fall.
 
     Parameters
     ----------
     scores : float64 (R,)
         Scores of one class along the video.
     first, stop : int
-        First row of the run, and the row after its last.
+        First row of the proposal, and the row after its last.
 
     Returns
     -------
     float
-        Difference, 0 at least; the mean for a run that is the whole video.
+        Difference, 0 at least; the mean for a proposal that is the whole video.
     """
     margin = max(1, round((stop - first) / 4))
     outside = np.concatenate([scores[max(0, first - margin) : first], scores[stop : stop + margin]])
@@ -124,7 +125,7 @@ def contrast_score(scores: FloatArray, first: int, stop: int) -> float:
     return max(0.0, inside - float(outside.mean())) if len(outside) else inside
 
 
-RUN_SCORES: Mapping[str, Callable[[FloatArray, int, int], float]] = {
+PROPOSAL_SCORES: Mapping[str, Callable[[FloatArray, int, int], float]] = {
     "contrast": contrast_score,
     "mean": mean_score,
     "peak": peak_score,
@@ -206,12 +207,14 @@ def localise_video(
     edges = np.concatenate([windows.start_s[:1], middle, windows.end_s[-1:]])
     found = []
     for label in np.argsort(-of_video, kind="stable")[: params.classes].tolist():
-        runs = group_rows(along[:, label], params.thresholds)
-        of_run = RUN_SCORES[params.run_score]
-        shares = np.array([of_run(along[:, label], first, stop) for first, stop in runs.tolist()])
-        intervals = edges[runs]
+        proposals = group_rows(along[:, label], params.thresholds)
+        of_proposal = PROPOSAL_SCORES[params.proposal_score]
+        shares = np.array(
+            [of_proposal(along[:, label], first, stop) for first, stop in proposals.tolist()]
+        )
+        intervals = edges[proposals]
         confidences = soft_nms(intervals, of_video[label] * shares, params.sigma)
-        found.append((np.full(len(runs), label, np.intp), intervals, confidences))
+        found.append((np.full(len(proposals), label, np.intp), intervals, confidences))
     labels, intervals, confidences = (np.concatenate(column) for column in zip(*found, strict=True))
     best = np.argsort(-confidences, kind="stable")[: params.most]
     best = best[confidences[best] > 0]

@@ -1,4 +1,4 @@
-"""Localisation: runs of rows, soft-NMS, an action between background, weights, mistakes."""
+"""Localisation: proposals, soft-NMS, an action between background, weights, mistakes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from flowpipe.evaluation.detections import read_detections
 from flowpipe.features import Extent, cut_windows, open_features
 from flowpipe.localisation import LocalisationParams, fuse_streams, localise_video
 from flowpipe.localisation.grouping import group_rows, smooth_rows
-from flowpipe.localisation.localise import RUN_SCORES
+from flowpipe.localisation.localise import PROPOSAL_SCORES
 from flowpipe.localisation.soft_nms import soft_nms
 from flowpipe.types import VideoRecord
 
@@ -26,8 +26,10 @@ DRAWN = np.array([1, 1, 4, 8, 5, 7, 9, 6, 3, 2, 1, 1, 1], np.float64)
 
 
 def test_runs_are_those_of_the_drawing() -> None:
-    for threshold, runs in ((7.5, [(3, 4), (6, 7)]), (4.5, [(3, 8)]), (2.5, [(2, 9)])):
-        assert group_rows(DRAWN, [(threshold - 1) / 8]).tolist() == [list(run) for run in runs]
+    for threshold, proposals in ((7.5, [(3, 4), (6, 7)]), (4.5, [(3, 8)]), (2.5, [(2, 9)])):
+        assert group_rows(DRAWN, [(threshold - 1) / 8]).tolist() == [
+            list(rows) for rows in proposals
+        ]
     everything = group_rows(DRAWN, [(t - 1) / 8 for t in (7.5, 4.5, 2.5, 2.4)])
     assert everything.tolist() == [[2, 9], [3, 4], [3, 8], [6, 7]]  # each once
     assert group_rows(np.ones(5), [0.5]).tolist() == [[0, 5]]
@@ -43,7 +45,7 @@ def test_runs_are_above_the_threshold_and_what_is_beside_them_is_not(
     limit = values.min() + threshold * (values.max() - values.min())
     covered = np.zeros(len(values), bool)
     for first, stop in group_rows(values, [threshold]).tolist():
-        assert not covered[max(0, first - 1) : stop + 1].any()  # a row lies between two runs
+        assert not covered[max(0, first - 1) : stop + 1].any()  # a row lies between two proposals
         covered[first:stop] = True
     assert np.array_equal(covered, (values > limit) | (values.min() == values.max()))
 
@@ -54,10 +56,12 @@ def test_moving_average_by_hand() -> None:
     assert smooth_rows(scores, 1) is scores
 
 
-def test_scores_of_a_run_by_hand() -> None:
+def test_scores_of_a_proposal_by_hand() -> None:
     expected = {"mean": 35 / 5, "peak": 9.0, "contrast": 35 / 5 - (4 + 3) / 2}
-    assert {name: of_run(DRAWN, 3, 8) for name, of_run in RUN_SCORES.items()} == expected
-    assert RUN_SCORES["contrast"](DRAWN, 0, 13) == DRAWN.mean()
+    assert {
+        name: of_proposal(DRAWN, 3, 8) for name, of_proposal in PROPOSAL_SCORES.items()
+    } == expected
+    assert PROPOSAL_SCORES["contrast"](DRAWN, 0, 13) == DRAWN.mean()
 
 
 def test_soft_nms_by_hand() -> None:
@@ -67,26 +71,28 @@ def test_soft_nms_by_hand() -> None:
     assert lowered == pytest.approx([0.5 * same * third, 0.8, 0.6 * third, 0.1])
 
 
-@pytest.mark.parametrize("run_score", RUN_SCORES)
+@pytest.mark.parametrize("proposal_score", PROPOSAL_SCORES)
 @pytest.mark.parametrize("by_class", [False, True])
-def test_an_action_between_background_is_found(run_score: str, by_class: bool) -> None:
+def test_an_action_between_background_is_found(proposal_score: str, by_class: bool) -> None:
     windows = cut_windows(np.arange(1500) / 25, Extent(10), Extent(5))  # a minute, 5 rows/s
     rng = np.random.default_rng(3)
     scores = rng.normal(0, 0.3, (len(windows), 4))
     inside = (windows.centre_s > 20) & (windows.centre_s < 26)
     scores[inside, 2] += 20
     labels, intervals, confidences = localise_video(
-        scores, windows, LocalisationParams(run_score=run_score), by_class=by_class
+        scores, windows, LocalisationParams(proposal_score=proposal_score), by_class=by_class
     )
     assert labels[0] == 2
-    if run_score == "peak":  # all runs with the peak have one score: the longest comes first
+    if proposal_score == "peak":  # equal for all proposals with the peak: the longest comes first
         assert intervals[0, 0] <= 20.5 and intervals[0, 1] >= 25.5
     else:
-        assert intervals[0] == pytest.approx([20, 26], abs=0.5 if run_score == "contrast" else 1)
+        assert intervals[0] == pytest.approx(
+            [20, 26], abs=0.5 if proposal_score == "contrast" else 1
+        )
     assert (np.diff(confidences) <= 0).all() and confidences[-1] > 0
     assert (intervals[:, 0] < intervals[:, 1]).all()
     assert intervals.min() >= 0 and intervals.max() <= 60
-    only = LocalisationParams(run_score=run_score, classes=1, most=1)
+    only = LocalisationParams(proposal_score=proposal_score, classes=1, most=1)
     assert len(localise_video(scores, windows, only, by_class=by_class)[0]) == 1
 
 
@@ -116,7 +122,7 @@ def test_the_command_writes_what_evaluate_reads(tmp_path: Path) -> None:
     assert set(found.video_ids) == {"v/1", "video_test_0000001"} and found.intervals.max() <= 12
     facts = json.loads(out.read_text())["external_data"]
     assert facts["streams"]["flow"]["weight"] == 0.5
-    assert facts["localisation"]["run_score"] == "contrast"
+    assert facts["localisation"]["proposal_score"] == "contrast"
     one = tmp_path / "one.json"
     options = ("--split", "test", "--streams", "flow", "--classes", 1, "--smooth", 0)
     assert in_process("localise", tmp_path / "f.h5", "-o", one, *options).returncode == 0
