@@ -6,7 +6,7 @@ Six steps of two videos each test the commands and their cost, not accuracy. Wei
 ImageNet's if `--init cross_modality` can fetch them. Each backbone is trained once without
 interruption, and once killed after its first checkpoint and resumed; both must end with equal
 weights. Then the test videos are scored by the dense protocol (2 snippets, centre crop) and by
-M-TWI (centre crop). It prints a table, and resumes if it was interrupted.
+M-TWI (centre crop). The program prints a table. The same command resumes an interrupted run.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class BackboneFigures:
 def main() -> None:
     """Extract, train, kill, resume, test, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--work", type=Path, required=True, help="folder of all results")
+    parser.add_argument("--work", type=Path, required=True, help="folder for all results")
     parser.add_argument("--backbones", default=",".join(PAPERS))
     parser.add_argument("--modality", default="rgb", choices=["rgb", "flow", "rgb_diff"])
     parser.add_argument("--init", default="random", choices=["random", "cross_modality"])

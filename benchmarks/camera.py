@@ -2,11 +2,14 @@
 
     python benchmarks/camera.py [--clips FOLDER] [--device cpu]
 
-One thread, CPU time (not wall time), frames of 340x256. The first table is the cost of each piece
-beside one TV-L1 of the same pair; the second that of keypoints, corners and matches in NumPy and
-OpenCV beside the compiled core, whose results must be the same; the third the error of the
-homography where the motion is known, with flows that follow large motion and one that loses it
-(tvl1 of variant opencv4); the fourth what is left of the flow of real clips.
+Times are CPU time of one thread (not wall time), on frames of 340x256. The tables are:
+
+1. the cost of each step, and of one TV-L1 of the same pair;
+2. the cost of keypoints, corners and matches in NumPy and OpenCV, and in the compiled core, whose
+   results must be equal;
+3. the error of the homography where the motion is known, with flows that follow large motion and
+   with one that fails (tvl1 of variant opencv4);
+4. the length of the warped flow of real clips.
 """
 
 from __future__ import annotations
@@ -145,7 +148,7 @@ def core(clips: dict[str, np.ndarray], repeats: int = 5) -> None:
                 results.append([array.tobytes() for array in found])
             assert results[0] == results[1], "the compiled core gives other features"
             before = points
-    print(f"\nCPU ms, median of frames, each the least of {repeats} tries")
+    print(f"\nCPU ms, median over frames, minimum of {repeats} runs each")
     print(f"{'':16}" + "".join(f"{piece:>9}" for piece in pieces))
     for name in makers:
         print(f"{name:16}" + "".join(f"{clock.median(name + piece):9.3f}" for piece in pieces))
@@ -239,7 +242,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--clips", type=Path, default=ROOT.parent / "shared" / "data" / "clips")
-    parser.add_argument("--device", default="cpu", help="where TV-L1 runs: cpu or reference")
+    parser.add_argument("--device", default="cpu", help="device of TV-L1: cpu or reference")
     parser.add_argument("--flow", default="tvl1", help="flow of the third table")
     parser.add_argument("--pairs", type=int, default=8, help="scenes per camera step")
     options = parser.parse_args()

@@ -2,11 +2,12 @@
 
     python benchmarks/camera_candidates.py [--clips FOLDER] [--pairs N]
 
-One thread, CPU time, frames of 340x256. Every candidate gets the same corners, flow and matching as
-the default; only the keypoints and their binary descriptors differ, in one row the estimator. The
-scenes of docs/camera.md that try the estimator are in camera_foreground.py. The first table has
-cost, error where the motion is known, and what is left on real clips; the second has scenes whose
-foreground, a textured disc with a motion of its own, fills much of the frame.
+One thread, CPU time, frames of 340x256. Every candidate uses the same corners, flow and matching as
+the default; only the keypoints and their binary descriptors differ, and the estimator in one row.
+camera_foreground.py has the scenes of docs/camera.md that test the estimator. The first table has
+the cost, the error where the motion is known, and the length of the warped flow of real clips. The
+second table has scenes whose foreground, a textured disc with its own motion, fills much of the
+frame.
 """
 
 from __future__ import annotations
@@ -229,8 +230,8 @@ def main() -> None:
 
     print(f"OpenCV {cv2.__version__}; {len(clips)} clips, {options.pairs} scenes of each kind")
     plain = np.mean([np.median(np.hypot(*f)) for group in flows.values() for f in group])
-    print(f"\nreal clips: median flow before {plain:.2f} px (mean of pairs)")
-    print(f"{'':25}{'ms a pair':>10}{'points':>8}{'inliers':>9}{'left px':>9}{'border':>8}"
+    print(f"\nreal clips: median length of the flow {plain:.2f} px (mean over pairs)")
+    print(f"{'':25}{'ms a pair':>10}{'points':>8}{'inliers':>9}{'warped':>9}{'border':>8}"
           "   corner error in px by camera step, median (worst)")  # fmt: skip
     steps = "".join(f"{step:6.0f} px      " for step in STEPS_PX)
     print(" " * 69 + steps + f"{LOST_PX:6.0f} px, flow lost")

@@ -2,11 +2,12 @@
 
     python benchmarks/camera_devices.py [--clips FOLDER] [--pairs N]
 
-Frames of 340x256. Features of the GPU (of the emulator of the tests where there is none) and of a
-CPU without fused multiply-add (OpenCV told to leave out AVX2 and FMA3) beside those of this CPU.
-Columns: share of keypoints, to the byte and with positions to 0.01 px, and of corners that both
-have; largest distance of the homographies at the corners of the frame; then, on real clips, inliers
-and the flow that is left, and on synthetic pairs the error of the homography at the corners.
+Frames are 340x256. Features of the GPU (or of the tests' emulator if there is none) and of a CPU
+without fused multiply-add (OpenCV without AVX2 and FMA3) are compared with those of this CPU. The
+columns are the share of keypoints that both have, equal to the byte and up to 0.01 px in position;
+the share of corners that both have; the largest distance of the homographies at the corners of the
+frame; on real clips the share of inliers and the length of the warped flow; and on synthetic pairs
+the error of the homography at the corners.
 """
 
 from __future__ import annotations
@@ -101,7 +102,9 @@ def main() -> None:
     )
     parser.add_argument("--clips", type=Path, default=ROOT.parent / "shared" / "data" / "clips")
     parser.add_argument("--pairs", type=int, default=3, help="scenes of each camera step")
-    parser.add_argument("--into", type=Path, help="only write this CPU's features into a file")
+    parser.add_argument(
+        "--into", type=Path, help="file for this CPU's features; nothing else is done"
+    )
     options = parser.parse_args()
     cpu = get_ops("cpu")
     clips, scenes = frames_of(options.clips, options.pairs)

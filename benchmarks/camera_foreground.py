@@ -3,10 +3,10 @@
     python benchmarks/camera_foreground.py [--clips FOLDER] [--pairs N]
 
 Frames of 340x256, flow by TV-L1. The camera moves by (6, 2) px or stands still, the foreground by
-(-4, -3) px. Each cell: median and worst error of the camera's motion over the background in px,
-pairs that are wrong by more than 0.5 px, and how many of the wrong and of the right are flagged.
-The second table is about exposure that changes between two frames: whether the camera's motion or
-the flow suffers.
+(-4, -3) px. A cell has the median and worst error of the camera's motion over the background in px,
+the number of pairs that are wrong by more than 0.5 px, and how many of the wrong and of the correct
+pairs are flagged. In the second table the exposure changes between the frames: it has the errors of
+the flow and of the camera's motion.
 """
 
 from __future__ import annotations
@@ -128,7 +128,10 @@ def main() -> None:
                 ]
                 rows[estimator] += f" {cell(off, [m.uncertain for m in found])} |"
         print("\n".join(rows.values()), flush=True)
-    print("\n| brighter by | flow wrong by | motion wrong by | left | left by the true motion |")
+    print(
+        "\n| brighter by | error of the flow | error of the camera's motion | warped flow "
+        "| warped flow with the true motion |"
+    )
     for gain in GAINS:
         row = "".join(f" {value:.2f} |" for value in flicker(gain, options.pairs))
         print(f"| {gain - 1:.0%} |{row}", flush=True)

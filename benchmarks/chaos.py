@@ -2,18 +2,18 @@
 
     python benchmarks/chaos.py [--faults 300] [--seed 0] [--work DIR]
 
-A series is one store of the demo's clips. Its runs are disturbed: a worker killed by SIGKILL, in
-the middle or while it starts; a worker told to end by SIGTERM; a worker stopped by SIGSTOP, for
-some seconds or for good; the client killed, or told to stop by SIGTERM; open, stat and read of a
-source, a shard or the manifest that fail with EIO or ESTALE (where there is a compiler). Between
-two runs its files are damaged: a shard deleted, cut short or flipped; the index deleted or flipped;
-the tail of the manifest lost. A fault counts when it hit: a process that was there, a read that
-failed. Then the same command is run until it is done, after `verify --repair` where a shard was
-damaged, and the store is compared with one that nothing disturbed:
+A series is one store of the demo's clips. These faults are injected into its runs: a worker killed
+by SIGKILL, in the middle or while it starts; a worker told to end by SIGTERM; a worker stopped by
+SIGSTOP, for some seconds or for good; the client killed, or told to stop by SIGTERM; open, stat and
+read of a source, a shard or the manifest that fail with EIO or ESTALE (where there is a compiler).
+Between two runs its files are damaged: a shard deleted, cut short or flipped; the index deleted or
+flipped; the tail of the manifest lost. A fault counts if it took effect: the process existed, the
+read failed. Then the same command is run until it is done, after `verify --repair` if a shard was
+damaged, and the store is compared with one that was made without faults:
 
 lost        videos that are incomplete in the store
 twice       entries that the catalogue has more than once
-different   images whose bytes are not those of the undisturbed store
+different   images whose bytes differ from those of the store without faults
 blamed      healthy videos in quarantine, or extracted only with --retry
 unverified  stores that `verify` reports as incomplete
 hung        runs that took longer than five minutes

@@ -2,8 +2,8 @@
 
     python benchmarks/codecs.py [--clips FOLDER ...] [--count 8] [--frames 6] [--repeat 3]
 
-340x256 images of every modality as `flowpipe extract` makes them. Beside the codecs of the CODECS
-table stand those that were measured against them; an error of 0 means lossless. CPU time of this
+340x256 images of every modality as `flowpipe extract` makes them. The table has
+the codecs of CODECS and others for comparison; an error of 0 means lossless. CPU time of this
 process, best of `repeat` passes over all images.
 """
 
@@ -132,8 +132,8 @@ def main() -> None:
     """Print a table per modality."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clips", type=Path, nargs="*", default=[CLIPS])
-    parser.add_argument("--count", type=int, default=8, help="clips")
-    parser.add_argument("--frames", type=int, default=6, help="frames of each")
+    parser.add_argument("--count", type=int, default=8, help="number of clips")
+    parser.add_argument("--frames", type=int, default=6, help="number of frames of each clip")
     parser.add_argument("--repeat", type=int, default=3)
     chosen = parser.parse_args()
     cv2.setNumThreads(1)

@@ -1,13 +1,13 @@
-"""Demo sets of several seeds -> accuracy of rgb, flow and warped flow, by how the camera moves.
+"""Demo sets of several seeds -> accuracy of rgb, flow and warped flow, by the camera's motion.
 
     python benchmarks/demo.py --work demo [--learn 1,2,8] [--test 2]      some 70 minutes of a core
 
-The built-in demo set has 24 videos to learn from, enough to show the commands, and 12 to test. Here
-it is learnt from those (1), and from 2 and 8 whole sets of other seeds, in about as many steps;
-tested are its own test videos and `test` more sets. A frame looks the same whatever the class, so
-rgb is to be at chance. Flow is to know nearly all, and where the camera moves warped flow is to
-beat it, as long as there is too little data to learn the camera's motion. An interrupted run is
-resumed.
+The built-in demo set has 24 training videos, enough to show the commands, and 12 test videos. The
+networks are trained on these 24 (``--learn 1``), or on 2 or 8 whole sets of other seeds, for about
+as many steps, and tested on the 12 test videos and `test` more sets. Frames do not depend on the
+class, so rgb is expected at chance and flow near 100 %. Where the camera moves, warped flow is
+expected to be more accurate than flow, unless there is enough data to learn the camera's motion. An
+interrupted run is resumed.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ CAMERAS = ("static", "pan", "handheld")
 def main() -> None:
     """Make, extract, train, test, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--work", type=Path, required=True, help="folder of all results")
-    parser.add_argument("--learn", default="1,2,8", help="numbers of sets to learn from")
-    parser.add_argument("--test", type=int, default=2, help="more sets to classify")
+    parser.add_argument("--work", type=Path, required=True, help="folder for all results")
+    parser.add_argument("--learn", default="1,2,8", help="numbers of sets to train on")
+    parser.add_argument("--test", type=int, default=2, help="number of further sets to test on")
     parser.add_argument("--streams", default=",".join(STREAMS))
     chosen = parser.parse_args()
     work, learn = chosen.work, [int(number) for number in chosen.learn.split(",")]

@@ -1,4 +1,4 @@
-"""Official detection evaluations beside ours -> the largest difference of any figure.
+"""Official detection evaluations and ours -> the largest difference of any figure.
 
     python benchmarks/detection_kits.py --activitynet ActivityNet/Evaluation \
         [--ground-truth activity_net.v1-3.min.json]

@@ -6,16 +6,16 @@ Three tables, all at 340x256 with the default recipe, best of the runs:
 
 Rate
     ``flowpipe extract`` as a user runs it, pinned to one core for one worker and to two for two.
-    Frames per second are those of each worker while it works on its shards, added up: start-up, and
-    the wait for the last shard when there are few, are left out. CPU by stage is what the outcomes
-    of the ledger say; the ratio by CPU time, twice the cost of a frame with one worker over that
-    with two, is the one to read on a machine that has other work.
+    Frames per second are the sum over the workers while they work on their shards; start-up and the
+    wait for the last shard are left out. The CPU time by stage comes from the ledger. On a machine
+    that has other work, read the ratio by CPU time: twice the cost of a frame with one worker over
+    that with two.
 Worker
     One worker's task, `run.worker.extract_shard`, in a process of its own with a worker's
     environment, on one core. Its CPU time is ``getrusage``: user and system time of all threads,
     with page faults, thread hand-over, checksums, publishing and fsync, after one clip to warm up.
     Flow is the time in `TVL1Solver.solve`, by ``CLOCK_THREAD_CPUTIME_ID``, user and system time of
-    its thread, in the same run. Everything besides flow is the difference.
+    its thread, in the same run. The cost without the flow is the difference.
 Run
     CPU time of every process of ``flowpipe extract --workers 1``, client, scheduler and check of
     the store included: that of all the clips less that of the first clip alone, per frame of
@@ -170,7 +170,9 @@ def work(clips: Sequence[Path]) -> list[object]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--videos", type=Path, default=SHARED / "clips" / "ucf101")
-    parser.add_argument("--clips", type=int, default=4, help="spread over the folder; 0 for all")
+    parser.add_argument(
+        "--clips", type=int, default=4, help="number of clips, spread over the folder; 0 for all"
+    )
     parser.add_argument("--runs", type=int, default=2)
     parser.add_argument("--inside", nargs="+", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

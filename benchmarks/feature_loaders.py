@@ -3,9 +3,9 @@
     python benchmarks/feature_loaders.py FEATURES.h5 actionformer=PATH opentad=PATH bmn=PATH ...
 
 Each PATH is a checkout of the code. Its own data set classes read an export of FEATURES.h5, and the
-shapes, values and times that they return are compared with the file. With ``made`` in the place of
-FEATURES.h5 the file is made: random values of 200 classes for rgb and for flow, instances, three
-subsets and frame rates, a window and stride of 16 frames. The loaders need pandas,
+shapes, values and times that they return are compared with the file. With ``made`` instead of
+FEATURES.h5 the program makes the file: random values of 200 classes for rgb and for flow,
+instances, three subsets and frame rates, a window and stride of 16 frames. The loaders need pandas,
 mmengine (OpenTAD), einops and omegaconf (video_features). Code in Python 2 is converted by lib2to3,
 which Python has up to 3.12.
 """
@@ -129,7 +129,7 @@ def check_bmn(code: Path, features: Path, out: Path) -> str:
 
 
 def compare_with_bsn(code: Path, features: Path, made: Any) -> str:
-    """Compare exported rows with those of BSN's poolData, which has 16 frames as its stride."""
+    """Compare exported rows with those of BSN's poolData, whose stride is 16 frames."""
     import pandas
     import scipy.interpolate
 

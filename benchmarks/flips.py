@@ -2,11 +2,11 @@
 
     python benchmarks/flips.py [--flips 2000] [--seed 0]
 
-Each flip keeps the file's time of change, so that nothing but the content can tell. The reader is
-then asked everything that it can be asked: ids, metas, counts, timestamps, every column, and every
-image of every modality, through Python and through the compiled reader. Detected: a FlowpipeError,
-or an index that is made again. Harmless: the same answers. Wrong: another answer or another error.
-Of every fortieth flip `verify` is asked too whether it calls whole what the reader refused.
+Each flip keeps the file's modification time, so only the content reveals it. Then everything is
+read: ids, metas, counts, timestamps, every column, and every image of every modality, by the Python
+reader and by the compiled reader. A flip is detected if a FlowpipeError is raised or the index is
+made again, harmless if the values are equal, and wrong if a value differs or another error is
+raised. For every fortieth flip `verify` runs too; it must not accept what the reader refused.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def make_store(store: Path, rng: np.random.Generator) -> None:
 
 
 def answers(path: Path) -> list[object]:
-    """Return the answers to all that a reader can be asked."""
+    """Return everything that a reader can read."""
     store, said = open_store(path, refresh=False), []
     for video_id, video in store.videos.items():
         said += [

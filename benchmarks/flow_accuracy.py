@@ -2,12 +2,16 @@
 
     python benchmarks/flow_accuracy.py [--data FOLDER] [--seeds 3] [--pairs 12]
 
-Mean endpoint errors in px. The first table is Middlebury's, over the pixels whose truth is known;
-the second one large translation of a texture of 340x256, over the pixels at least 24 px from the
-border and over all; the third pairs whose frames are evaluated, not interpolated
-(tests/support/synth.py), moving by about 2 or 10 px, without noise and with two gray levels of it,
-24 px from the border; the fourth what separates our variants that follow OpenCV's CPU code from
-that code, on real clips. A bar is the most that a figure may be.
+The tables have mean endpoint errors in px:
+
+1. Middlebury's pairs, over the pixels whose flow is known;
+2. one large translation of a texture of 340x256, over all pixels, and over those at least 24 px
+   from the border;
+3. pairs whose frames are evaluated, not interpolated (tests/support/synth.py), with motion of about
+   2 or 10 px, without noise and with noise of two gray levels, 24 px from the border;
+4. on real clips, the difference between OpenCV's CPU code and our variants that follow it.
+
+A bar is the largest value that a figure may have.
 """
 
 from __future__ import annotations
@@ -161,7 +165,7 @@ def distance_to_cv2(clips: Path, count: int) -> None:
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=SHARED, help="holds flow/ and clips/")
+    parser.add_argument("--data", type=Path, default=SHARED, help="folder with flow/ and clips/")
     parser.add_argument("--seeds", type=int, default=3, help="textures per motion")
     parser.add_argument("--pairs", type=int, default=12, help="real pairs of the last table")
     options = parser.parse_args()

@@ -7,19 +7,19 @@ Size
     OpenCV's DualTVL1 gets one pass from 1280x720 on, and beyond that only with ``--all``. The
     motion grows with the image: larger images also take more iterations.
 Iterations
-    The same at 340x256 with epsilon 0, so that every warp makes all its iterations: nanoseconds per
-    pixel, counted over all levels, and iteration; and those that each iteration adds to the row
-    above, free of what is paid once a warp.
+    The same at 340x256 with epsilon 0, so that every warp runs all its iterations: nanoseconds per
+    iteration and pixel of all levels; and nanoseconds that an iteration adds to the row above,
+    which leave out the fixed cost of a warp.
 Processes
-    Pairs per second by the wall clock of two processes, each pinned to a core of its own and begun
-    together at a barrier, over that of one alone on the better of the two cores. Other load on one
-    of them shows: it lowers the figure.
+    Pairs per second by the wall clock of two processes, each pinned to its own core and started
+    together at a barrier, over those of one process alone on the faster of the two cores. Other
+    load on a core lowers the figure.
 Memory
-    A fresh process with a worker's environment solves pairs of 340x256, one after the other or, as
-    a worker does, in windows of frames that share their pyramids, quantised at the end. It has
-    loaded all libraries and the frames, and made the solver, when the kernel's peak of its resident
-    memory is reset (``/proc/self/clear_refs``); printed is the peak at the end over the memory at
-    that time. A window holds the pyramids and flows of all its frames.
+    A new process with a worker's environment solves pairs of 340x256, one after the other or, as a
+    worker does, in windows of frames that share their pyramids and are quantised at the end. It
+    loads all libraries and the frames, makes the solver, and resets the peak of its resident memory
+    (``/proc/self/clear_refs``). The figure is the peak at the end minus the memory at the reset. A
+    window holds the pyramids and flows of all its frames.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def print_by_processes(clip: Path, repeat: int) -> None:
     cores = sorted(os.sched_getaffinity(0))
     print("\nProcesses: pairs per second of 340x256 by the wall clock")
     if len(cores) < 2:
-        print(f"not run: it takes two cores, this process has core {cores[0]} only")
+        print(f"not run: it needs two cores, and this process may use core {cores[0]} only")
         return
     pairs = video_pairs([clip], 4, 256, 340)
     for name, params in OWN.items():

@@ -2,10 +2,10 @@
 
     python benchmarks/gpu_node.py [--pairs-per-s 4300] [--clips 3] [--runs 3] [-o docs/gpu-node.md]
 
-What the cores do for a frame is measured here: the CPU time of one worker's task, pinned to one
-core, by stage. What a GPU would do in their place (resizing, gray, pyramids, TV-L1, warping,
-quantising) is timed apart, and so are the features that camera motion is found by. The pairs per
-second of the GPU are not measured but given; its time for features is not counted.
+The program measures the CPU time of a frame by stage, in one worker's task that is pinned to one
+core. It times separately what a GPU would compute instead (resizing, gray, pyramids, TV-L1,
+warping, quantising) and the features for the camera's motion. The pairs per second of the GPU are
+an option, not measured; the GPU's time for features is not counted.
 """
 
 from __future__ import annotations
@@ -296,11 +296,13 @@ def most_gain(costs: dict[str, FrameCost], pairs_per_s: float) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs-per-s", type=float, default=4300, help="of one GPU, at 340x256")
+    parser.add_argument(
+        "--pairs-per-s", type=float, default=4300, help="pairs/s of one GPU at 340x256"
+    )
     parser.add_argument("--videos", type=Path, default=SHARED / "clips" / "ucf101")
     parser.add_argument("--clips", type=int, default=3)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("-o", type=Path, help="write Markdown here")
+    parser.add_argument("-o", type=Path, help="Markdown file to write")
     parser.add_argument("--inside", nargs="+", help=argparse.SUPPRESS)
     parser.add_argument("--of", nargs="+", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args()

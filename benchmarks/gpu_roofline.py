@@ -204,7 +204,7 @@ def describe_launches(clips: list[Levels]) -> str:
 def main() -> None:
     """Print the page, or write it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("-o", type=Path, help="write Markdown here")
+    parser.add_argument("-o", type=Path, help="Markdown file to write")
     chosen = parser.parse_args()
     if lack := nvrtc.why_no_compiler(12) or nvrtc.why_no_disassembler():
         parser.error(lack)

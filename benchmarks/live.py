@@ -3,11 +3,11 @@
     python benchmarks/live.py CLIP [--threads 2] [--backbones efficientnet_lite0,bninception]
 
 RGB and RGB differences of 5 frames at 224 pixels, one crop, 2 snippets a second (the default) and
-5, at which the differences see every frame of a 25 fps stream. Weights are random, which does not
-change the speed. Rows: decode and resize alone, then the networks in float32, in bfloat16 and
-compiled by torch.compile. The first pass over the clip warms up and is not counted; the fastest of
-the others is printed. The paper reports 340 frames per second for this pair of modalities with
-BN-Inception on its GPU, for 25 snippets of a video: no peer of a CPU.
+5, at which the differences cover every frame of a 25 fps stream. Weights are random, which does not
+change the speed. The rows are decoding and resizing alone, then the networks in float32, in
+bfloat16 and compiled by torch.compile. The first pass over the clip warms up and is not counted;
+the fastest of the others is printed. The paper reports 340 frames per second for this pair of
+modalities with BN-Inception on its GPU, for 25 snippets of a video, which is not comparable.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""Real clips -> training snippets per second of one core: our loader beside tsn-pytorch's way.
+"""Real clips -> training snippets per second of one core: our loader and tsn-pytorch's.
 
     taskset -c 0 python benchmarks/loader.py [--videos 40] [--frames 100] [--batch 16]
 
 The same frames as a store and as folders of JPEG files, the same snippets, the same crops, mirrored
-or not. The rival does as the loader of tsn-pytorch does: PIL opens, decodes, cuts and resizes each
-image, NumPy stacks them, torch makes floats of them and subtracts the mean. Ours reads and decodes
-in the loader's process; cutting, resizing and normalising are the device's work, a batch at a time.
-Both figures are given: what a core of the loader does where a GPU does the rest, and all of it on
-the core. Images are 344x256, whose halves are whole JPEG blocks, so that a flow field in one file
-and in two has the same pixels. What comes out is compared.
+or not. tsn-pytorch's loader is reproduced: PIL opens, decodes, crops and resizes each image, NumPy
+stacks them, torch converts them to float and subtracts the mean. Our loader reads and decodes in
+its process; the device crops, resizes and normalises a batch at a time. There are two figures: a
+core of the loader if a GPU does the rest, and a core that does everything. Images are 344x256,
+whose halves are whole JPEG blocks, so that a flow field has the same pixels in one file as in two.
+The outputs of both loaders are compared.
 
 CPU seconds (user and system) of one process, best of several passes; files are in the page cache.
 """

@@ -5,10 +5,10 @@
 
 Two stores of the same real clips: images of 340x256, and with a short side of 256, so that videos
 differ in size. A real loader with worker processes reads each modality on a CPU under a limit of
-1024 open files, one pass of `--steps` batches; the network is left out. Shared memory is what `df`
-says of /dev/shm, every 5 ms, above what it said before: the largest value. What whole images would
-take, as flowpipe sent them until November 2026, is computed from their sizes. The last column is
-what `flowpipe train` wants to be free before it starts, the worst case.
+1024 open files, one pass of `--steps` batches; the network is left out. Shared memory is the
+largest increase of the space used in /dev/shm, read every 5 ms. The memory of whole images, which
+flowpipe sent until November 2026, is computed from their sizes. The last column is the free space
+that `flowpipe train` requires before it starts, for the worst case.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--segments", type=int, default=3)
     parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--modality", choices=STREAMS, help="One instead of all.")
+    parser.add_argument("--modality", choices=STREAMS, help="Modality to measure instead of all.")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", "This DataLoader will create")  # more than the cores

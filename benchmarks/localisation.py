@@ -5,10 +5,10 @@
         [--streams rgb,rgb_diff,flow] [-- --smooth 2 ...]
 
 The videos are those of untrimmed.py: each clip of UT-Interaction, some 4 s, between unrelated clips
-of UCF101, HMDB51 and Kinetics. Their networks, trained on short clips of other sequences, know no
-background. Every step is a flowpipe command: extract, features, localise, evaluate. The ground
-truth is written as ActivityNet's annotations. Figures are means over the folds. Steps that are
-done are not repeated, except the last two.
+of UCF101, HMDB51 and Kinetics. Their networks were trained on short clips of other sequences and
+have no background class. Every step is a flowpipe command: extract, features, localise, evaluate.
+The ground truth is written as ActivityNet's annotations. Figures are means over the folds. Finished
+steps are not repeated, except the last two.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--work", type=Path, required=True, help="folder of ut_interaction.py")
     parser.add_argument("--folds", default="1,2")
-    parser.add_argument("--seconds", type=float, default=20.0, help="background of each video")
+    parser.add_argument(
+        "--seconds", type=float, default=20.0, help="seconds of background per video"
+    )
     parser.add_argument("--streams", default="rgb,rgb_diff")
     parser.add_argument("options", nargs="*", help="further options of flowpipe localise")
     chosen = parser.parse_args()

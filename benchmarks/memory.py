@@ -2,11 +2,11 @@
 
     python benchmarks/memory.py
 
-All videos are the same scene, made on the spot, stored in their own size; flow is DIS, whose speed
-lets the long one finish; windows, threads, writer and the allocator's settings are those of every
-run. "as a GPU" has the windows and threads that a GPU gets, and flow that takes neither time nor
-memory, as if it lay on a device; features for the camera's motion are found on the host. What CUDA
-itself takes of the host is not in it.
+All videos are generated, show the same scene and are stored in their own size. The flow is DIS, so
+that the long video does not take hours. Windows, threads, writer and the allocator's settings are
+those of every run. The rows "as a GPU" have the windows and threads of a GPU, and flow that takes
+neither time nor host memory; features for the camera's motion are found on the host. CUDA's own
+host memory is not included.
 """
 
 from __future__ import annotations

@@ -2,13 +2,12 @@
 
     python benchmarks/mutants.py [--only sampling] [--share 1/2]
 
-One change at a time to the syntax tree of a module: a comparison, an operator, a constant, a
-condition, a function by its opposite. A process in which torch and pytest are already imported is
-forked for each; the changed module takes the place of the real one there, and the tests of the
-module run until one fails. Nothing is written to the tree. A change is killed by a test that fails
-or that does not end in a minute of CPU time; survivors are printed with their line. ``EQUIVALENT``
-has those that change nothing that can be observed, each with its reason; the run ends with 1 if
-there are others.
+Each change replaces one node of a module's syntax tree: a comparison, an operator, a constant, a
+condition, or a function by its opposite. For each change, a process that has imported torch and
+pytest forks; the child replaces the module by the changed one and runs the module's tests until one
+fails. Nothing is written to the tree. A test kills a change if it fails or does not end in a minute
+of CPU time. Survivors are printed with their line. ``EQUIVALENT`` lists changes without observable
+effect, each with its reason; the exit code is 1 if other changes survive.
 """
 
 from __future__ import annotations
@@ -209,7 +208,9 @@ def examine(subject: str, share: tuple[int, int]) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", choices=SUBJECTS, action="append")
-    parser.add_argument("--share", default="1/1", metavar="K/N", help="every N-th change")
+    parser.add_argument(
+        "--share", default="1/1", metavar="K/N", help="share of the changes, such as 1/2"
+    )
     options = parser.parse_args()
     first, step = (int(number) for number in options.share.split("/"))
     os.chdir(ROOT)

@@ -1,13 +1,14 @@
-"""A made HD clip -> CPU ms a frame that a worker spends on NVDEC's pictures, on the host or a GPU.
+"""A generated HD clip -> CPU ms per frame that a worker spends on NVDEC's pictures, on host or GPU.
 
     python benchmarks/nvdec.py [--size 1920x1080] [--frames 40] [--bits 8]
 
 From a packet to a frame of 340x256, three ways: FFmpeg decodes and the CPU converts and resizes;
-NVDEC's pictures come down, are converted by the CPU and go up again to be resized; NVDEC's pictures
-stay in device memory. No GPU is needed and none is measured: tests/support/nvdec_stand_in and
-tests/support/cuda_stand_in take its place, and what they take for NVDEC, kernels and device memory
-is left out. FFmpeg's decoding is in the figures of the first way. The first window has what a video
-costs once: FFmpeg decodes its first keyframe, and the conversion is proven.
+NVDEC's pictures are copied to the host, converted by the CPU and copied back to be resized; NVDEC's
+pictures stay in device memory. No GPU is needed and none is measured: tests/support/nvdec_stand_in
+and tests/support/cuda_stand_in replace it, and the time that they spend for NVDEC, kernels and
+device memory is left out. The figures of the first way include FFmpeg's decoding. The first window
+includes the costs that a video has once: FFmpeg decodes its first keyframe, and the conversion is
+checked.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ def windows(path: Path, ops: Any, decoder: str, surfaces: Any) -> Iterator[Any]:
 
 
 def cost(free: DeviceTime, steps: Iterator[Any]) -> tuple[float, float]:
-    """Return the Return the CPU ms of the first window, and of a frame of the others."""
+    """Return the CPU ms of the first window, and of a frame of the others."""
     spent, frames = [], 0
     while True:
         began, before = time.thread_time(), free.seconds

@@ -5,12 +5,13 @@
 Makes, with ffmpeg, copies of a clip under odd names (`odd_making.NAMES`), and a clip in every codec
 and container that this ffmpeg writes. `flowpipe extract` runs once over each set, over the names as
 a CSV and as a path per line too, and over each ``--folder``. ffprobe decodes every file as well.
-The table names the files that are not alike (all with ``--all``):
+The table lists the files that are not equal (all files with ``--all``):
 
 equal      as many frames as ffprobe, the first and last at the same time
 explained  another count or time, and why: see `EXPLAINED`
-DIFFER     another count or time that nothing here explains: the exit code is 1
-refused    a reason code and words: ffprobe decodes frames (`refused`), or none either (`no frames`)
+DIFFER     another count or time without explanation: the exit code is 1
+refused    a reason code and message, although ffprobe decodes frames
+no frames  the same, and ffprobe decodes no frames either
 not taken  left out of the folder, and counted by kind
 """
 
@@ -223,10 +224,13 @@ def run(work: Path, folders: Iterable[Path], only: bool, shown: bool) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--work", type=Path, help="keep the files that are made here")
-    parser.add_argument("--nasty", type=Path, help="default: the shared data's, if it is there")
-    parser.add_argument("--folder", type=Path, action="append", default=[], help="compare this too")
-    parser.add_argument("--only", action="store_true", help="compare the folders alone")
+    parser.add_argument("--work", type=Path, help="folder that keeps the generated files")
+    parser.add_argument(
+        "--nasty", type=Path, help="folder of damaged files; default: the shared data's"
+    )
+    parser.add_argument("--folder", type=Path, action="append", default=[],
+                        help="another folder to compare; repeatable")  # fmt: skip
+    parser.add_argument("--only", action="store_true", help="compare only the folders")
     parser.add_argument("--all", action="store_true", help="print equal files too")
     arguments = parser.parse_args()
     nasty = arguments.nasty or SHARED / "nasty"

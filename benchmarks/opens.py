@@ -5,8 +5,8 @@
 Shards are real but hold one image of 2x2 pixels a video; ids and metas are as long as UCF101's.
 Each row is a process of its own: CPU seconds of `open_store` (minimum of three), wall seconds of
 the last run, and the process's peak of resident memory, mapped pages included, in MB beyond the
-imports. A store one shard behind is read without the right to write its index (``refresh=False``),
-so every repetition pays.
+imports. A store whose index is one shard behind is opened without writing the index
+(``refresh=False``), so every repetition costs the same.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--videos", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--per-shard", type=int, default=100)
-    parser.add_argument("--work", type=Path, help="a store that is there is grown, not made again")
+    parser.add_argument("--work", type=Path, help="folder; an existing store is extended")
     arguments = parser.parse_args()
     work = arguments.work or Path(tempfile.mkdtemp(prefix="opens-"))
     store = work / "store"

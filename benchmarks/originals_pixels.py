@@ -106,7 +106,7 @@ def _tsn_pytorch(
 
 
 def _mmaction2(code: Code, modality: str, images: np.ndarray) -> torch.Tensor:
-    """Apply Apply FormatShape and the data preprocessor of the configuration."""
+    """Apply FormatShape and the data preprocessor of the configuration."""
     config = code.kinetics400("rgb" if modality == "RGB" else "flow")
     options = {k: v for k, v in config["model"]["data_preprocessor"].items() if k != "type"}
     shape = code.pick("mmaction2", "mmaction/datasets/transforms/formatting.py", ("FormatShape",))

@@ -2,12 +2,11 @@
 
     python benchmarks/overlap.py
 
-A stand-in for a GPU: its operations are the CPU's on tiny frames, and four of them sleep, one of
-each stage, as if a decoder, a camera search, a GPU and an encoder were at work. The GPU's time is
-parted between the flow of a window and the flow without the camera's motion. Each stage is made the
-slowest in turn, then all take the same time. "alone" is the time of an extraction in which no other
-stage sleeps, "ratio" that of the whole over it: 1 is a pipeline in which nobody waits for another
-without need.
+The operations are the CPU's on tiny frames. One operation of each of four stages sleeps, to imitate
+the time of a decoder, of the camera's motion, of a GPU and of an encoder. The GPU's time is divided
+between the flow of a window and its warped flow. Each stage is the slowest in turn, then all take
+the same time. "alone" is the time of an extraction in which no other stage sleeps. "ratio" is the
+time of the whole extraction over it: at 1 no stage waits for another without need.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python benchmarks/planning.py [--videos 1000000]
 
-The list names real files: hard links are spared by letting many ids share the few real clips there
-are, so every line costs its stat call as it would on a real disk with a warm directory cache.
+The list names real files. Many ids share a few real clips, so every line costs a stat call, as on a
+real disk with a warm directory cache.
 """
 
 from __future__ import annotations

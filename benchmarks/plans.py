@@ -99,7 +99,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--videos", type=int, nargs="+", default=[100_000, 1_000_000])
     parser.add_argument("--per-shard", type=int, default=1000)
-    parser.add_argument("--work", type=Path, help="a store that is there is grown, not made again")
+    parser.add_argument("--work", type=Path, help="folder; an existing store is extended")
     arguments = parser.parse_args()
     work = arguments.work or Path(tempfile.mkdtemp(prefix="plans-"))
     store, folder, listed = work / "store", work / "videos", work / "list.csv"

@@ -3,8 +3,8 @@
     python benchmarks/ports.py
 
 It extracts the demo set with two workers, trains on it with two processes for an epoch, and looks
-at the sockets of each process tree until its end. Each port is tried as a stranger would: a TLS
-connection without a certificate, which a port of Dask should refuse. The ports of training carry
+at the sockets of each process tree until its end. The program tries a TLS connection
+without a certificate to each port, which a port of Dask should refuse. The ports of training carry
 sums of gradients between its processes; no code can be run through them.
 """
 

@@ -2,12 +2,12 @@
 
     python benchmarks/preempt.py [--runs 10] [--publish-every 3] [--seed 0]
 
-A worker records in its heartbeat how many videos of its job it has finished. Their number just
-before the signal, less the videos of that worker that are in the store afterwards, is lost; so are
-their seconds. The open video is not counted: no run keeps it. kill -9 hits the client and all
-workers at once. Printed for each signal: lost videos and seconds per worker, median and most, and
-the seconds from the signal to the end of the last process. With --publish-every 60, the default of
-flowpipe, runs have to take minutes: --clips 2000.
+A worker records in its heartbeat how many videos of its job it has finished. Videos that were
+finished just before the signal and are not in the store afterwards are lost, with the seconds that
+they took. The unfinished video is not counted: no run keeps it. kill -9 is sent to the client and
+all workers at once. For each signal the program prints lost videos and seconds per worker, median
+and maximum, and the seconds from the signal to the end of the last process. With --publish-every
+60, the default of flowpipe, runs have to take minutes: --clips 2000.
 """
 
 from __future__ import annotations

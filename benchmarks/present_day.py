@@ -4,9 +4,9 @@
 
 Both train the same small network for as many epochs, a quarter of the recipe's. The options are
 AdamW, a cosine with warm-up, label smoothing, RandomResizedCrop, mixup and averaged weights
-(docs/training.md). The 12 test videos make steps of 8.3 %, so the loss of the scores is
-printed too. An interrupted run is resumed. The figures of docs/training.md are of --epochs 16
---segments 1.
+(docs/training.md). One of the 12 test videos is 8.3 %, so the loss of the scores is
+printed too. An interrupted run is resumed. The figures of docs/figures.md were measured with
+--epochs 16 --segments 1.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ OPTIONS = {
 def main() -> None:
     """Extract, train, test, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--work", type=Path, required=True, help="folder of all results")
+    parser.add_argument("--work", type=Path, required=True, help="folder for all results")
     parser.add_argument("--epochs", type=int, default=24)
     parser.add_argument("--seeds", default="1,2,3")
     parser.add_argument("--segments", type=int, default=3)

@@ -2,12 +2,13 @@
 
     python benchmarks/rounding.py [--data FOLDER] [--frames 9]
 
-The share of bytes that are more than a level apart, on frames of 340x256 of which every third is
-taken, as the self test takes them. The first table compares the compiled core with itself without
-fused multiply-add (``baseline``), on demo clips and real ones: what a sound device may differ by.
-The second one has, on the self test's own frames, what tau wrong by some rounding errors makes, and
-faults that a device could have. `flowpipe selftest` allows `selftest.ROUNDINGS` times the share of
-the first table on its frames, and at least `selftest.BEYOND_A_LEVEL`: the bars.
+The figures are the share of bytes that differ by more than one level, on every third frame of clips
+of 340x256, as in the self test. The first table compares the compiled core with itself without
+fused multiply-add (``baseline``), on demo clips and real ones: a sound device may differ by as
+much. The second table has, on the self test's own frames, the effect of a tau that is wrong by some
+rounding errors, and of faults that a device could have. `flowpipe selftest` allows
+`selftest.ROUNDINGS` times the share of the first table on its frames, and at least
+`selftest.BEYOND_A_LEVEL`; the second table prints these limits.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Score files -> the figures of the original code, mmaction2 and ActivityNet beside flowpipe's.
+"""Score files -> the figures of the original code, mmaction2, ActivityNet and flowpipe.
 
     python benchmarks/score_files.py --tsn TREE --mmaction2 TREE --activitynet TREE
 

@@ -2,7 +2,8 @@
 
     python benchmarks/snippets.py [--videos 100] [--frames 100] [--requests 4000] [--cold]
 
-A flow snippet is 5 consecutive fields, an rgb snippet 1 frame, as TSN reads them. The rivals:
+A flow snippet is 5 consecutive fields, an rgb snippet 1 frame, as TSN reads them. A store is
+compared with:
 
 - JPEG folders as tsn-pytorch reads them: flow_x_00001.jpg and flow_y_00001.jpg, one open per file,
   with PIL as it does, and with the fastest way there is (os.open, read, simplejpeg);
@@ -229,7 +230,7 @@ def main() -> None:
     parser.add_argument("--videos", type=int, default=100)
     parser.add_argument("--frames", type=int, default=100)
     parser.add_argument("--requests", type=int, default=4000)
-    parser.add_argument("--folder", type=Path, help="where to write; a temporary folder by default")
+    parser.add_argument("--folder", type=Path, help="folder to write; default: a temporary folder")
     parser.add_argument("--cold", action="store_true")
     chosen = parser.parse_args()
     cold = chosen.cold and os.access(DROP, os.W_OK)

@@ -3,8 +3,8 @@
     taskset -c 0 python benchmarks/train_step.py [--modality rgb] [--backbone efficientnet_lite0]
         [--videos 4] [--steps 3] [--passes 3] [--device cpu] [--amp off] [--compile]
 
-The plain loop gets finished inputs on the device and does forward, loss, backward and SGD alone.
-Ours begins with stored bytes: it also cuts, resizes and normalises them, clips the gradient
+The plain loop starts from finished inputs on the device and runs forward, loss, backward and SGD
+only. Ours starts from stored bytes: it also cuts, resizes and normalises them, clips the gradient
 and measures loss, top-1, top-5 and the norm of the gradient. Both read the loss at the end only.
 Images are noise of 340x256, weights are random. Best of several passes, which alternate: CPU time
 of the process on a CPU, wall-clock time on a GPU.
@@ -39,7 +39,7 @@ CLASSES, HEIGHT, WIDTH = 101, 256, 340
 
 
 def seconds(work: Callable[[], object], device: str) -> float:
-    """Return the time of some work, the device's included."""
+    """Return the time of a function, the device's work included."""
     clock = time.process_time if device == "cpu" else time.perf_counter
     if device != "cpu":
         torch.cuda.synchronize()

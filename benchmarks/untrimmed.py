@@ -6,10 +6,10 @@
 
 Each of the 60 clips of UT-Interaction, some 4 s, is hidden in a video of its own between unrelated
 clips of UCF101, HMDB51 and Kinetics, and classified by the networks that never saw its sequence.
-They were trained on short clips alone and know no background, with average, top-k and attention as
-consensus. Plain averaging is given once as the paper's 25 snippets and once with the very snippets
-of M-TWI, so that only the sum differs. Figures are means over the folds, whose networks' scores are
-not comparable. Missing networks are skipped. An interrupted run is resumed.
+They were trained on short clips only, without a background class, with average, top-k and attention
+as consensus. Plain averaging uses the paper's 25 snippets in one row, and in another the snippets
+of M-TWI, so that only the pooling differs. Figures are means over the folds, because scores of
+different networks are not comparable. Missing networks are skipped. An interrupted run is resumed.
 """
 
 from __future__ import annotations
@@ -69,7 +69,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--work", type=Path, required=True, help="folder of ut_interaction.py")
     parser.add_argument("--folds", default="1,2,3,4,5")
-    parser.add_argument("--seconds", type=float, default=45.0, help="background of each video")
+    parser.add_argument(
+        "--seconds", type=float, default=45.0, help="seconds of background per video"
+    )
     parser.add_argument("--streams", default=",".join(STREAMS), help="modalities to extract")
     parser.add_argument("--rate", type=float, default=2.0, help="snippets a second of M-TWI")
     chosen = parser.parse_args()

@@ -1,19 +1,19 @@
-"""UT-Interaction set 1 -> accuracy of every stream, fused; a leak, a control; ablations.
+"""UT-Interaction set 1 -> accuracy of streams and fusions; a leak test, a control; ablations.
 
     python benchmarks/ut_interaction.py --work ut               five folds, four streams: hours
-    python benchmarks/ut_interaction.py --work ut --shuffled    the control: labels say nothing
+    python benchmarks/ut_interaction.py --work ut --shuffled    the control: labels are shuffled
     python benchmarks/ut_interaction.py --work ut --ablations --folds 1,2
     python benchmarks/ut_interaction.py --work ut224 --recipe benchmarks/ut_interaction_224.yaml
-    python benchmarks/ut_interaction.py --work ut --show        the tables of what there is so far
+    python benchmarks/ut_interaction.py --work ut --show        the tables of all finished results
 
-60 clips, six classes, ten sequences of which a fold leaves out two; what a fold trains on never
-contains its test sequences. No checkpoint and no weight of a fusion is chosen on them: the scores
-are those of the end of the schedule, the weights are the recipe's. Its settings were chosen among
-four on the folds of rgb_diff, so the accuracy on other scenes is lower. With shuffled labels
-accuracy is rather below chance than at it: each class has ten clips, so one that is frequent in
-training is rare among the test videos. What always saying the most frequent one comes to is printed
-beside. Every step is a flowpipe command; interrupted, the same command goes on where it was. The
-leak is what the size and the length of a clip alone say.
+The set has 60 clips of six classes in ten sequences. A fold tests on two sequences and trains on
+the others. No checkpoint and no weight of a fusion is chosen on the test sequences: the scores are
+those of the end of the schedule, the weights are the recipe's. Its settings were chosen among four
+on the folds of rgb_diff, so the accuracy on other scenes may be lower. With shuffled labels,
+accuracy lies below chance: each class has ten clips, so a class that is frequent in training is
+rare among the test videos. The accuracy of always answering the most frequent training class is
+printed too. Every step is a flowpipe command, and the same command resumes an interrupted run. The
+leak test is a classifier that sees only the size and the length of a clip.
 """
 
 from __future__ import annotations
@@ -95,13 +95,15 @@ class Training:
 def main() -> None:
     """Run the selected steps, then print all results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--work", type=Path, required=True, help="folder of all results")
-    parser.add_argument("--recipe", type=Path, default=RECIPE, help="one --work for each")
+    parser.add_argument("--work", type=Path, required=True, help="folder for all results")
+    parser.add_argument(
+        "--recipe", type=Path, default=RECIPE, help="recipe; each needs its own --work"
+    )
     parser.add_argument("--folds", default="1,2,3,4,5")
     parser.add_argument("--streams", default=",".join(STREAMS))
     parser.add_argument("--shuffled", action="store_true")
     parser.add_argument("--ablations", action="store_true")
-    parser.add_argument("--only", default="", help="ablations whose names have this in them")
+    parser.add_argument("--only", default="", help="ablations whose names contain this text")
     parser.add_argument("--show", action="store_true")
     chosen = parser.parse_args()
     clips = read_list(SHARED / "action" / "utinteraction")
@@ -213,7 +215,7 @@ def show(work: Path, recipe: Path, clips: Sequence[ListedClip]) -> None:
             print_rows(title, rows)
             if kind == "shuffled":
                 always = commonest(clips, labels_of(clips, shuffled=True))
-                print(f"the commonest label of each training half: {100 * always:.1f} %\n")
+                print(f"always the most frequent training class: {100 * always:.1f} %\n")
     rows = {
         f"{name} ({ABLATIONS[name][0]})": scores
         for name in ABLATIONS
@@ -248,7 +250,7 @@ def hits(scores: Scores) -> NDArray[np.bool_]:
 def commonest(clips: Sequence[ListedClip], labels: Sequence[str]) -> float:
     """Return the accuracy over all folds of always answering the most common training class.
 
-    Where several labels are as common, the mean over them.
+    If several labels are equally common, it is the mean over them.
     """
     right = 0.0
     for fold in FOLDS:

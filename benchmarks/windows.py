@@ -3,9 +3,9 @@
     python benchmarks/windows.py
 
 For videos of several lengths at one snippet a second, windows of 1, 2, 4, 8 and 16 snippets: the
-snippets that are in no window of the paper's formula, and the distance of its scores from those of
-the authors' code, once with each one's own pooling of crops and once with the maximum in both, so
-that only the windows differ. The code's windows leave out nothing.
+snippets that are in no window of the paper's formula, and the difference of its scores from
+those of the authors' code, once with each one's own pooling of crops and once with the maximum in
+both, so that only the windows differ. The code's windows leave out no snippet.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def main() -> None:
     print(
         f"\npaper against code, {VIDEOS} videos of {CLASSES} classes and {CROPS} crops; scores have"
     )
-    print("a standard deviation of 1 over snippets and of 0.5 over crops")
+    print("random scores with a standard deviation of 1 over snippets and of 0.5 over crops")
     columns = ("distance", "top-1 differs", "windows alone", "top-1 differs")
     print(f"{'snippets':10}" + "".join(f"{column:>16}" for column in columns))
     rng = np.random.default_rng(0)

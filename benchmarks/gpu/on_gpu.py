@@ -168,11 +168,11 @@ def rehearsal_tools(folder: Path) -> None:
 def main() -> int:
     """Run the steps; return the exit code."""
     parser = argparse.ArgumentParser(prog="on-gpu", description=__doc__.partition("\n")[0])
-    parser.add_argument("--seconds", type=float, default=540, help="time for everything")
+    parser.add_argument("--seconds", type=float, default=540, help="time limit of the whole run")
     parser.add_argument("--only", default="", metavar="STEP,STEP", help="run these steps only")
-    parser.add_argument("--list", action="store_true", help="print the steps in their order")
+    parser.add_argument("--list", action="store_true", help="list the steps in their order")
     parser.add_argument("--rehearse", action="store_true",
-                        help="tiny, on the emulated GPU of the tests")  # fmt: skip
+                        help="small inputs, on the emulated GPU of the tests")  # fmt: skip
     parser.add_argument("--packed", type=Path, default=ROOT / ".gpu", metavar="FOLDER")
     scratch = Path(tempfile.gettempdir()) / f"flowpipe-gpu-{os.getuid()}"
     parser.add_argument("--work", type=Path, default=scratch, metavar="FOLDER")

@@ -241,7 +241,7 @@ def main() -> int:
     parser.add_argument("--have", type=Path, default=Path(__file__).with_name("have.txt"),
                         metavar="FILE", help="packages of the GPU machine")  # fmt: skip
     parser.add_argument("--limit", type=float, default=LIMIT_MIB, metavar="MIB",
-                        help="what may travel, the project's files included")  # fmt: skip
+                        help="largest size, the project's files included")  # fmt: skip
     parser.add_argument("--python", default="3.12", help="version on the GPU machine")
     parser.add_argument("--without", action="append", default=[], choices=OPTIONAL)
     parser.add_argument("--out", type=Path, default=ROOT / ".gpu", metavar="FOLDER")
