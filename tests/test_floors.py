@@ -59,7 +59,7 @@ ALLOWED = {
     "tsn.recipe": {"modality", "words"},
     "tsn": {
         # what the rooms share: devices, processes, the folder of a run
-        "tsn.recipe", "store", "errors", "params", "scratch", "strict", "atomic",
+        "tsn.recipe", "store", "modality", "errors", "params", "scratch", "strict", "atomic",
         "words",
     },
     "tsn.weights": {"tsn", "tsn.recipe", "errors", "words"},

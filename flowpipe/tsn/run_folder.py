@@ -16,6 +16,7 @@ import torch
 from flowpipe import params, strict
 from flowpipe.atomic import atomic_file, write_atomic
 from flowpipe.errors import FormatError, UsageError
+from flowpipe.modality import HOMOGRAPHY, MODALITIES
 from flowpipe.store.layout import STORE_FILE
 from flowpipe.tsn.recipe import LOG_FILE, RUN_FILE, StreamParams, TestParams
 from flowpipe.words import list_some
@@ -52,6 +53,35 @@ class RunFacts:
     """System whose weights the run began with: a key of `SYSTEMS`, or ``flowpipe``."""
     fusion: Mapping[str, float] = field(default_factory=dict)
     """Weight of each stream's scores in the recipe; empty in runs of older versions."""
+
+    def describe_other_images(self, recipe: Mapping[str, Any]) -> str:
+        """Describe how the images of another store were extracted otherwise than the run's own.
+
+        Parameters
+        ----------
+        recipe : mapping
+            Extraction recipe of the other store.
+
+        Returns
+        -------
+        str
+            The settings of the stored modality that differ; empty if there are none, or if one of
+            the stores was imported.
+        """
+        modality = MODALITIES[self.stored]
+        names = ["size", "video"]
+        if modality.is_flow:
+            names += ["bound", "flow"]
+        if HOMOGRAPHY in modality.columns:
+            names.append("warp")
+        if "imported" in self.extraction or "imported" in recipe:
+            return ""
+        own, other = (
+            {name: one.get(name) for name in names}
+            | {"codec": one.get("codecs", {}).get(self.stored)}
+            for one in (self.extraction, recipe)
+        )
+        return list_some(differences(own, json.loads(json.dumps(other))), 4)
 
     def write(self, folder: Path) -> None:
         """Begin a run, or check that the one there is the same.

@@ -134,6 +134,9 @@ def extract_features(
     rows = sum(len(video.windows) for video in videos)
     for video_id, reason in left_out.items():
         tell(f"{video_id} has no rows: {reason}")
+    for network in networks:
+        if other := network.describe_other_images(store.header.recipe):
+            tell(f"{job.store} was extracted otherwise than the store of {network.name}: {other}")
     if job.out.exists():
         _check_finished(job.out, settings, videos)
         tell(f"{job.out} has these features already: there is nothing to compute")

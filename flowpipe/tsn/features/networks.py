@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -36,6 +36,20 @@ class FeatureNetwork(Protocol):
     @property
     def facts(self) -> dict[str, Any]:
         """JSON values that describe the network and determine its rows."""
+
+    def describe_other_images(self, recipe: Mapping[str, Any]) -> str:
+        """Describe how a store was extracted otherwise than the network's own; may be empty.
+
+        Parameters
+        ----------
+        recipe : mapping
+            Extraction recipe of the store.
+
+        Returns
+        -------
+        str
+            The settings that differ.
+        """
 
     def images_of_rows(self, windows: Windows, images: int) -> NDArray[np.int64]:
         """Return the images that each row reads.
@@ -127,6 +141,21 @@ class RunNetwork:
             "amp": self._amp, "loss": facts.stream.loss.name,
             "weight": facts.fusion.get(facts.modality, 1.0), "run": plain(facts),
         }  # fmt: skip
+
+    def describe_other_images(self, recipe: Mapping[str, Any]) -> str:
+        """Describe how a store was extracted otherwise than that of the run.
+
+        Parameters
+        ----------
+        recipe : mapping
+            Extraction recipe of the store.
+
+        Returns
+        -------
+        str
+            The settings that differ; empty if there are none.
+        """
+        return self._facts.describe_other_images(recipe)
 
     def images_of_rows(self, windows: Windows, images: int) -> NDArray[np.int64]:
         """Return the images of each row's snippet."""

@@ -118,6 +118,21 @@ class VideoNetwork:
             "loss": "cross_entropy", "weight": 1.0, "transforms": self._describe_transforms(),
         }  # fmt: skip
 
+    def describe_other_images(self, recipe: Mapping[str, Any]) -> str:
+        """Return an empty text: the network was trained on no store.
+
+        Parameters
+        ----------
+        recipe : mapping
+            Extraction recipe of the store.
+
+        Returns
+        -------
+        str
+            Empty.
+        """
+        return ""
+
     def images_of_rows(self, windows: Windows, images: int) -> NDArray[np.int64]:
         """Return the frames of each row, evenly spaced over its window."""
         lengths = windows.stop_frame - windows.start_frame

@@ -135,6 +135,8 @@ def test(
         choose_kernels(here.device, deterministic=False)
     for line in network.input.remarks(facts.stream.compat) if here.is_first else ():
         tell(line)
+    if here.is_first and (other := facts.describe_other_images(store.header.recipe)):
+        tell(f"{job.store} was extracted otherwise than the store of {job.run}: {other}")
     rule = SAMPLING_STRATEGIES[facts.stream.sampling]
     pooling = Pooling(params, facts.stream, network.model.consensus)
     starts = {key: starts_of(network, store, key, params, rule) for key in videos}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -225,6 +227,26 @@ def test_wrong_options_are_answered_in_words(
     for word in words:
         assert word in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_a_store_of_another_extraction_is_reported(
+    store: Path, runs: dict[str, Path], tmp_path: Path
+) -> None:
+    for modality, run in runs.items():
+        shutil.copytree(run, tmp_path / modality)
+        facts = json.loads((run / "run.json").read_text())
+        facts["extraction"]["bound"] = 15.0
+        (tmp_path / modality / "run.json").write_text(json.dumps(facts))
+    (told,) = (
+        line for line in extracted(store, {m: tmp_path / m for m in runs}, tmp_path / "f.h5")
+        if "otherwise" in line
+    )  # fmt: skip
+    assert "than the store of flow: bound is 15.0 there and" in told  # RGB has no bound
+    for modality, found in (("rgb", False), ("flow", True)):
+        out = tmp_path / f"{modality}-scores.h5"
+        done = in_process("test", store, tmp_path / modality, "-o", out, "--snippets", 2)
+        assert done.returncode == 0, done.stderr
+        assert ("otherwise than the store of" in done.stderr) == found
 
 
 def test_streams_that_the_store_lacks_and_files_of_others_are_refused(
