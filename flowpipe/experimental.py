@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 EXPERIMENTAL = {
-    "cuda": "flow and features of frames by the CUDA kernels (`--device cuda`, `--gpus`)",
+    "cuda": "flow and features by the CUDA kernels, flow by RAFT (`--device cuda`, `--gpus`)",
     "nvdec": "decoding on NVDEC (`--decoder nvdec`)",
     "opencv_cuda_*": "OpenCV's CUDA flows (`flow=opencv_cuda_tvl1` and three others)",
 }

@@ -137,7 +137,7 @@ def _nvdec() -> Finding:
 def _torch() -> Finding:
     if importlib.util.find_spec("torch") is not None:
         return Finding("torch", "ok", "present")
-    why = f"only needed to train and test networks; {install_command('train')}"
+    why = f"only needed to train and test networks, and for flow raft; {install_command('train')}"
     return Finding("torch", "lack", "missing", why)
 
 

@@ -43,7 +43,7 @@ class RAFTParams:
     name: ClassVar[str] = "raft"
     model: Literal["large", "small"] = "large"
     weights: str = ""
-    """Path of the weights: a state dict of torchvision's model."""
+    """Path of the weights: a state dict of torchvision's model. It is made absolute."""
     weights_sha256: str = ""
     """SHA-256 of the weights; that of the file if empty. Another file is refused."""
     iterations: int = 12
@@ -56,6 +56,7 @@ class RAFTParams:
                 f"weights must be the path of a file of torchvision's raft_{self.model}, such as "
                 f"{WEIGHTS[self.model]}, got none; download it and give --set flow.weights=FILE"
             )
+        object.__setattr__(self, "weights", str(Path(self.weights).absolute()))
         if not self.weights_sha256:
             object.__setattr__(self, "weights_sha256", _sha256(self.weights))
 
@@ -145,7 +146,7 @@ class RAFTSolver:
         height, width = first.shape[1:3]
         top, bottom = _padding(height)
         left, right = _padding(width)
-        with _one_thread(), torch.inference_mode(), _translate_memory_errors():
+        with _exact_arithmetic(), torch.inference_mode(), _translate_memory_errors():
             images = [
                 torch.nn.functional.pad(
                     self._normalise(frames), (left, right, top, bottom), mode="replicate"
@@ -203,14 +204,17 @@ def load_model(model: str, weights: str, sha256: str, device: str) -> Any:
             f"{what}: SHA-256 is {found}, wanted {sha256}; the file has changed since the recipe "
             "was made; restore it, or start a new store"
         )
+    wanted = f"wanted a state dict of torchvision's raft_{model}, such as {WEIGHTS[model]}"
     try:
         state = torch.load(weights, map_location="cpu", weights_only=True)
-        network.load_state_dict(state)
     except Exception as error:  # torch raises what its parts raise
-        line = str(error).strip().partition("\n")[0]
+        raise BackendError(f"{what}: torch.load reads no tensors from it; {wanted}") from error
+    try:
+        network.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        other = "small" if model == "large" else "large"
         raise BackendError(
-            f"{what}: no state dict of torchvision's raft_{model} ({line}); give one such as "
-            f"{WEIGHTS[model]}, or --set flow.model={'small' if model == 'large' else 'large'}"
+            f"{what}: it does not fit the network; {wanted}; or give --set flow.model={other}"
         ) from error
     return network.eval().requires_grad_(False).to(device)
 
@@ -257,16 +261,21 @@ def _sha256(path: str) -> str:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let torch compute with one thread, as a worker has one core; the number before returns."""
+def _exact_arithmetic() -> Iterator[None]:
+    """Let torch compute in float32 with one thread, as a worker has one core; restore settings."""
     import torch
 
     before = torch.get_num_threads()
+    matmul: Any = torch.backends.cuda.matmul
+    tf32 = matmul.allow_tf32
     torch.set_num_threads(1)
+    matmul.allow_tf32 = False
     try:
-        yield
+        with torch.backends.cudnn.flags(benchmark=False, deterministic=True, allow_tf32=False):
+            yield
     finally:
         torch.set_num_threads(before)
+        matmul.allow_tf32 = tf32
 
 
 @contextmanager

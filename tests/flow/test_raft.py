@@ -17,13 +17,18 @@ torch = pytest.importorskip("torch")
 models = pytest.importorskip("torchvision.models.optical_flow")
 
 
+def save_weights(model, folder):
+    """Write random weights; return their path."""
+    torch.manual_seed(0)
+    path = folder / f"{model}.pth"
+    torch.save(getattr(models, f"raft_{model}")(weights=None).state_dict(), path)
+    return path
+
+
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """Path of random weights of raft_small."""
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("raft") / "small.pth"
-    torch.save(models.raft_small(weights=None).state_dict(), path)
-    return path
+    return save_weights("small", tmp_path_factory.mktemp("raft"))
 
 
 def params(path, **values):
@@ -41,7 +46,7 @@ def colour_frames(rng, n, height, width):
 
 def torchvision_flow(path, first, second, iterations):
     """Flow by torchvision's model of images whose sides it takes as they are."""
-    model = models.raft_small(weights=None).eval()
+    model = getattr(models, f"raft_{path.stem}")(weights=None).eval()
     model.load_state_dict(torch.load(path, weights_only=True))
     preset = models.Raft_Small_Weights.DEFAULT.transforms()
     images = [torch.from_numpy(f).permute(0, 3, 1, 2).contiguous() for f in (first, second)]
@@ -55,10 +60,14 @@ def torchvision_flow(path, first, second, iterations):
     return flow.numpy()
 
 
-def test_flow_is_that_of_torchvision(small, rng):
-    first, second = colour_frames(rng, 2, 128, 136), colour_frames(rng, 2, 128, 136)
-    meant = torchvision_flow(small, first, second, 3)
-    np.testing.assert_array_equal(solve(small, first, second, iterations=3), meant)
+@pytest.mark.parametrize("model", ["small", "large"])
+@pytest.mark.parametrize("height, width", [(128, 128), (136, 128)])
+def test_flow_is_that_of_torchvision(model, height, width, tmp_path, rng):
+    path = save_weights(model, tmp_path)
+    first, second = (colour_frames(rng, 2, height, width) for _ in range(2))
+    meant = torchvision_flow(path, first, second, 2)
+    found = solve(path, first, second, model=model, iterations=2)
+    np.testing.assert_array_equal(found, meant)
     assert np.abs(meant).max() > 0.05
 
 
@@ -113,12 +122,21 @@ def test_weights_are_named_and_recognised(small, tmp_path):
         params(tmp_path / "none.pth")
     with pytest.raises(BackendError, match="wanted 0000"):
         make_solver(params(small, weights_sha256="0" * 64), get_ops("cpu"))
-    with pytest.raises(BackendError, match="torchvision's raft_large .*flow.model=small"):
+    with pytest.raises(BackendError, match="torchvision's raft_large.*flow.model=small"):
         make_solver(params(small, model="large"), get_ops("cpu"))
     other = tmp_path / "other.pth"
     other.write_bytes(b"no weights")
-    with pytest.raises(BackendError, match="no state dict of torchvision's raft_small"):
+    with pytest.raises(BackendError, match="no tensors.* of torchvision's raft_small"):
         make_solver(params(other), get_ops("cpu"))
+    torch.save([1, 2], other)
+    with pytest.raises(BackendError, match="does not fit .* of torchvision's raft_small"):
+        make_solver(params(other), get_ops("cpu"))
+
+
+def test_a_relative_path_is_made_absolute(small, monkeypatch):
+    """Workers and later runs may have another working directory."""
+    monkeypatch.chdir(small.parent)
+    assert params(small.name) == params(small)
 
 
 def test_the_recipe_records_the_hash_of_the_weights(small, tmp_path):
