@@ -251,7 +251,7 @@ def report(costs: dict[str, FrameCost], pairs_per_s: float) -> str:
         "and bytes would then depend on the device. Nodes with fewer cores would gain more, and so "
         "would faster GPUs:",
         f"at {FAST_PAIRS_PER_S:,} pairs/s {most_gain(costs, FAST_PAIRS_PER_S):.0f} %, if nvJPEG "
-        "took no time of the GPU. A measurement on a GPU has to decide.",
+        "took no time of the GPU. Only a measurement on a GPU can decide.",
         "",
         *describe_scoring(costs["all four"], pairs_per_s),
     ]

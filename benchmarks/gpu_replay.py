@@ -36,10 +36,11 @@ ASSUMED = (
     f"A kernel of a graph costs {1e6 * LAUNCH_S:.1f} us, the start of a block "
     f"{1e6 * BLOCK_S:.1f} us, a block without work {1e6 * EMPTY_BLOCK_S:.1f} us, the end of a step "
     f"of `tvl1_level` {1e6 * STEP_S:.1f} us.",
-    "Prologue and epilogue are all instructions before and behind the iterations, taken or not.",
+    "Prologue and epilogue are all instructions before and after the iterations, whether executed "
+    "or not.",
     "A launch takes whole waves of tiles, each as long as the mean tile of the level.",
     f"The GPU waits {1e6 * HOST_LEVEL_S:.0f} us for the host after a level whose end the host has "
-    "to learn.",
+    "to be notified of.",
     f"Pyramid, upsampling and quantiser take {1e6 * OTHER_S:.0f} us a pair. Decoding, encoding, "
     "copies and camera motion are not counted.",
 )

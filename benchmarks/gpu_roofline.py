@@ -195,9 +195,9 @@ def describe_launches(clips: list[Levels]) -> str:
     return (
         f"The host launches {np.mean(steps) + graphs:.0f} graphs a call and nothing else on an "
         f"H100 (`opencv2`, mean of {len(clips)} clips):\n{np.mean(steps):.0f} of steps, and "
-        f"{graphs} with the {kernels} kernels of pyramids, beginnings and ends of levels. The "
-        "first\ncall of a size launches these one by one, as all calls did; the model does not "
-        "tell them apart."
+        f"{graphs} with the {kernels} kernels of pyramids, starts and ends of levels. The "
+        "first\ncall of a size launches these kernels one by one, as all calls did before; the "
+        "model does not distinguish the two."
     )
 
 
@@ -227,7 +227,7 @@ def main() -> None:
         "|---|---|---|---|---|---|---|",
         *(row(gpu, counted) for gpu in GPUS),
         "",
-        "## What changes of the schedule gave, by the model, on an H100",
+        "## What each change of the schedule gained, by the model, on an H100",
         "",
         "Each row has the changes above it too. Instructions are those of sm_90.",
         "",
@@ -243,7 +243,7 @@ def main() -> None:
         "because the host launches it before it knows that no pair is left. It costs some 0.5 %",
         "of an H100's time. Graphs of two steps would halve it, but with so little queued work",
         "the GPU would wait for the host. Conditional nodes (CUDA 12.4) would avoid it, but",
-        "CuPy 14 makes graphs by capture only. If the host waited for the answer before each",
+        "CuPy 14 makes graphs by capture only. If the host waited for the result before each",
         "launch, the GPU would have no work after every graph, not only after the last one of a",
         "level. Two tiles of a level in one block gain nothing: they would run one after the",
         "other.",

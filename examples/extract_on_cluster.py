@@ -1,9 +1,9 @@
-"""Videos -> a store, extracted from Python on a Dask cluster that runs already.
+"""Videos -> a store, extracted from Python on a Dask cluster.
 
-    python examples/extract_on_cluster.py clips store                     # a cluster of its own
-    python examples/extract_on_cluster.py clips store tcp://node7:8786    # yours
+    python examples/extract_on_cluster.py clips store                     # starts a local cluster
+    python examples/extract_on_cluster.py clips store tcp://node7:8786    # uses a running cluster
 
-Workers need one thread each, flowpipe, and the folders of the videos and of the store.
+Each worker needs one thread, flowpipe, and access to the folders of the videos and of the store.
 """
 
 from __future__ import annotations

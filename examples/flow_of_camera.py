@@ -1,4 +1,4 @@
-"""Camera or video file -> the optical flow of its frames, as pictures.
+"""Camera or video file -> the optical flow of its frames, as PNG files.
 
     python examples/flow_of_camera.py -o flow                 # the first camera
     python examples/flow_of_camera.py clip.mp4 -o flow        # a video file
@@ -21,7 +21,7 @@ from flowpipe.report.colours import flow_colours
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("video", nargs="?", help="video file  [default: the first camera]")
-    parser.add_argument("-o", "--out", type=Path, required=True, help="folder of the pictures")
+    parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the PNG files")
     parser.add_argument("--frames", type=int, default=50, help="frames to read")
     parser.add_argument("--width", type=int, default=320, help="width of the flow, pixels")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
@@ -42,8 +42,8 @@ def main() -> None:
         if before is not None:
             flow = flowpipe.optical_flow(before, gray, device=options.device)  # (H, W, 2)
             median = np.median(np.hypot(flow[..., 0], flow[..., 1]))
-            picture = flow_colours(flow.transpose(2, 0, 1))[..., ::-1]  # RGB -> BGR
-            cv2.imwrite(str(options.out / f"{number:05d}.png"), picture)
+            image = flow_colours(flow.transpose(2, 0, 1))[..., ::-1]  # RGB -> BGR
+            cv2.imwrite(str(options.out / f"{number:05d}.png"), image)
             print(f"frames {number - 1} to {number}: median {median:.2f} px")
         before = gray
 

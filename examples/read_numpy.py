@@ -1,9 +1,9 @@
-"""Store -> the mean motion of each class, in NumPy alone.
+"""Store -> the mean motion of each class, with NumPy only.
 
     flowpipe extract --dataset demo --out demo-store
     python examples/read_numpy.py demo-store
 
-Any program that takes NumPy arrays, as JAX or scikit-learn, can read a store like this.
+A program that takes NumPy arrays, such as one in JAX or scikit-learn, can read a store in this way.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     flowpipe extract --dataset demo --out demo-store
     python examples/train_pytorch.py demo-store --modality flow --epochs 30
 
-The loop is yours: change the network, the loss or the transform. It needs torch.
+The program needs torch. Change its network, loss or transform to make your own trainer.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SIZE = (64, 80)
 def to_input(images: Tensor) -> Tensor:
     """Convert images to float32 (segments, length * C, 64, 80), about -1 to 1.
 
-    It is a function of this file, not a lambda, so that spawned workers can load it.
+    It is a function of the module, not a lambda, so that spawned workers can load it.
     """
     stacked = images.flatten(1, 2).float()
     return (nn.functional.interpolate(stacked, SIZE, mode="area") - 128) / 128
@@ -47,7 +47,7 @@ class SegmentNetwork(nn.Module):
 
 
 def accuracy(network: nn.Module, loader: DataLoader) -> float:
-    """Return the share of videos whose best class is their label."""
+    """Return the share of videos whose highest score is that of their label."""
     network.eval()
     right = count = 0
     with torch.inference_mode():
