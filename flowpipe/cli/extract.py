@@ -121,10 +121,11 @@ def _warn_if_started_elsewhere(plan: Plan) -> None:
         return
     shards = open_store(plan.planned_job.options.store, skip_broken=True).catalogue.shards
     begun = sorted({str(facts.backend.get("ops")) for facts in shards})
-    others = [name for name in begun if name.partition("-")[0] != plan.device]
+    device = plan.resources.device
+    others = [name for name in begun if name.partition("-")[0] != device]
     if others:
         say(
-            f"the store was started on {', '.join(others)} and continues on {plan.device}: "
+            f"the store was started on {', '.join(others)} and continues on {device}: "
             "pixels may differ by one level; each shard records its backend"
         )
 

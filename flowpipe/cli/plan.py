@@ -65,9 +65,9 @@ def plan(as_json: bool, **options: Any) -> int:
         "core_hours": (found.cost_s - found.gpu_s) / 3600,
         "gpu_hours": found.gpu_s / 3600,
         "core_hours_by_stage": {stage: s / 3600 for stage, s in found.stages_s.items()},
-        "device": found.device,
-        "gpus": found.gpus,
-        "workers": found.workers,
+        "device": found.resources.device,
+        "gpus": found.resources.gpus,
+        "workers": found.resources.workers,
         "hours": max(duration_s.values()) / 3600,
         "bound_by": max(duration_s, key=lambda part: duration_s[part]),
         "saved_by_one_more_core": found.time_saved_share(more_cores=1),
@@ -84,7 +84,7 @@ def plan(as_json: bool, **options: Any) -> int:
     if as_json:
         write_json(facts)
     else:
-        _print(facts, why_device(found) or found.device)
+        _print(facts, why_device(found) or found.resources.device)
         others = replace(missing, left_out=()).lines()  # what is left out is in the note
         for line in [*filter(None, [job.dataset.note]), *found.changes.lines(), *others]:
             write_line(line)

@@ -357,6 +357,7 @@ def why_device(plan: Plan) -> str:
     str
         Device and reason.
     """
-    if plan.device != plan.planned_job.options.device:  # the plan found the other device faster
-        return plan.device_reason
-    return "; ".join(filter(None, [plan.planned_job.why_device, plan.device_reason]))
+    chosen, job = plan.resources, plan.planned_job
+    if chosen.device != job.options.device:  # the plan found the other device faster
+        return chosen.reason
+    return "; ".join(filter(None, [job.why_device, chosen.reason]))

@@ -93,19 +93,17 @@ def plan_run(job: ExtractJob, lost: Mapping[str, str] | None = None) -> Plan:
     quarantined |= {s.key for s, _ in spans if (s.record.video_id, 0, 1) in quarantined}
     paths = [span.record.path for span, _ in list_remaining(spans, done, quarantined)]
     sample = probe_sample(paths, recipe.video.fps, recipe.video.stream)
-    choice = choose_rates(recipe, sample, options) if paths else choose_nothing(options)
+    resources = choose_rates(recipe, sample, options) if paths else choose_nothing(options)
     plan = make_plan(
-        spans, unusable, sample, choice.rates, workers=choice.workers, cores=choice.cores,
-        done=done, quarantined=quarantined,
+        spans, unusable, sample, resources, done=done, quarantined=quarantined,
     )  # fmt: skip
     log.debug(
         "planned %s: %s, %.3f ms of a core and %s a frame",
-        options.store, sample, 1e3 * plan.rates.frame_s, byte_size(plan.rates.frame_bytes),
+        options.store, sample, 1e3 * resources.rates.frame_s,
+        byte_size(resources.rates.frame_bytes),
     )  # fmt: skip
     return replace(
-        plan, job=job, done=plan.done + compared.kept, device=choice.device, gpus=choice.gpus,
-        device_reason=choice.words, changes=changes, seen=seen, sample=sample,
-        cores_alone=choice.cores_alone,
+        plan, job=job, done=plan.done + compared.kept, changes=changes, seen=seen, sample=sample,
     )  # fmt: skip
 
 
@@ -192,7 +190,7 @@ def run_plan(
     check_space(plan, store)
     log.info(
         "extracting %s in %s into %s on %s", count_noun(plan.videos, "video"),
-        count_noun(len(plan.shards), "shard"), store, plan.device,
+        count_noun(len(plan.shards), "shard"), store, plan.resources.device,
     )  # fmt: skip
     _create(job)
     opened = open_store(store, skip_broken=True)
@@ -298,7 +296,7 @@ def _work(
     pool_of = (
         remote_pool(options.scheduler)
         if options.scheduler
-        else local_pool(_useful_workers(plan), plan.gpus, options.stall_s)
+        else local_pool(_useful_workers(plan), plan.resources.gpus, options.stall_s)
     )
     with pool_of as pool, interruption.defer():
         store = options.store.resolve()
@@ -307,7 +305,7 @@ def _work(
             heartbeat_folder=str(folder.resolve()),
             shard=plan.shards[0],
             recipe=plan.planned_job.recipe,
-            device=plan.device,
+            device=plan.resources.device,
             on_error=options.on_error,
             stall_s=options.stall_s,
             cache=options.cache,
@@ -333,8 +331,9 @@ def _work(
 def _useful_workers(plan: Plan) -> int:
     """Return how many workers can have a shard at once, rounded up to a multiple of the GPUs."""
     # A video whose parts do not match gets a shard of its own: see `plan_torn_videos`.
-    useful = min(plan.workers, max(1, len(plan.shards), len(plan.split)))
-    return -(-useful // plan.gpus) * plan.gpus if plan.gpus else useful
+    gpus = plan.resources.gpus
+    useful = min(plan.resources.workers, max(1, len(plan.shards), len(plan.split)))
+    return -(-useful // gpus) * gpus if gpus else useful
 
 
 def plan_torn_videos(plan: Plan, store: Path, torn: set[str]) -> list[ShardPlan]:

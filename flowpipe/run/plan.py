@@ -7,9 +7,10 @@ videos large enough to be split. A million videos are therefore planned in secon
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
+from flowpipe.run.costs import Resources
 from flowpipe.run.job import ExtractJob
 from flowpipe.run.reconcile import StoreChanges
 from flowpipe.run.sample import HeaderSample
@@ -22,57 +23,6 @@ SHARD_COST_S = 300.0
 """Largest estimated cost of a shard plan; its worker publishes earlier, see `options.PUBLISH_S`."""
 LEAST_SHARD_COST_S = 2.0
 """Smallest target cost of a shard plan, so that a shard's fixed tens of milliseconds pay."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rates:
-    """Costs of a frame with one recipe on one machine."""
-
-    frame_s: float
-    """CPU seconds for all modalities of one frame, without the work of a GPU."""
-    frame_bytes: float
-    """Stored bytes for all modalities of one frame."""
-    gpu_s: float = 0.0
-    """GPU seconds for all modalities of one frame."""
-    gpu_workers: int = 1
-    """Number of workers that fit into the memory of a GPU, by measurement; 1 if not measured."""
-    worker_bytes: int = 0
-    """Host memory of a worker with a GPU; 0 if not measured."""
-    stages_s: Mapping[str, float] = field(default_factory=dict)
-    """Seconds of `frame_s` by stage."""
-
-    @property
-    def both_s(self) -> float:
-        """Seconds that a frame takes if cores and GPU wait for each other."""
-        return self.frame_s + self.gpu_s
-
-    def busy_s(self, device: str, *, workers: int, cores: int, gpus: int) -> dict[str, float]:
-        """Return how long a frame keeps each part of a machine busy, seconds.
-
-        If all workers have work, the largest value is the time between two frames. A worker
-        without a GPU uses one core. A worker with a GPU has a thread for each stage.
-
-        Parameters
-        ----------
-        device : {"cpu", "cuda"}
-            Device that computes.
-        workers, cores, gpus : int
-            Numbers of workers, and of the cores and GPUs that they share.
-
-        Returns
-        -------
-        dict of str to float
-            ``cores``, ``gpus`` and, if stages have threads, ``stage``: the slowest one.
-        """
-        gpu_s = self.gpu_s / max(1, gpus)
-        if device == "cpu":
-            return {"cores": self.frame_s / min(workers, cores), "gpus": gpu_s}
-        slowest_s = max(self.stages_s.values(), default=self.frame_s)
-        return {"cores": self.frame_s / cores, "gpus": gpu_s, "stage": slowest_s / workers}
-
-
-NOTHING = Rates(frame_s=1.0, frame_bytes=1.0)
-"""Placeholder rates of a run that has no frame to extract."""
 
 
 @dataclass(frozen=True)
@@ -101,26 +51,14 @@ class Plan:
     cost_s: float
     """Seconds of one core plus, if a GPU computes, seconds of one GPU."""
     bytes: float
-    rates: Rates
-    """Costs of a frame."""
-    device: str = "cpu"
-    gpus: int = 0
-    """Number of GPUs that local workers share; 0 for none, or with a scheduler."""
-    workers: int = 1
-    """Number of workers that the run starts, or that the scheduler has."""
-    cores: int = 1
-    """Number of cores that the workers share."""
-    device_reason: str = ""
-    """Reason for a device and number of workers that the user did not choose, and how workers
-    share GPUs."""
+    resources: Resources
+    """Device, workers and costs of a frame."""
     changes: StoreChanges = field(default_factory=StoreChanges)
     """Differences between the store and the data set."""
     sample: HeaderSample | None = None
     """Probed headers from which the estimates follow."""
     seen: frozenset[str] = frozenset()
     """Names of the shards that the store had when the plan was made."""
-    cores_alone: Rates | None = None
-    """Costs of a frame on the cores alone, if ``--device auto`` measured them."""
     disk_bytes_per_s: float = 0.0
     """Writing speed of the store's disk, bytes per second; 0 if not measured."""
     job: ExtractJob | None = None
@@ -154,12 +92,12 @@ class Plan:
     @property
     def gpu_s(self) -> float:
         """Seconds of one GPU within `cost_s`."""
-        return self.frames * self.rates.gpu_s
+        return self.frames * self.resources.rates.gpu_s
 
     @property
     def stages_s(self) -> dict[str, float]:
         """Seconds of one core within `cost_s`, by stage."""
-        return {stage: self.frames * s for stage, s in self.rates.stages_s.items()}
+        return {stage: self.frames * s for stage, s in self.resources.rates.stages_s.items()}
 
     def duration_s(self, more_cores: int = 0, more_gpus: int = 0) -> dict[str, float]:
         """Return how long the run keeps each resource busy, seconds; the largest is its duration.
@@ -175,12 +113,10 @@ class Plan:
             Keys of `Rates.busy_s`; ``longest_shard``, the time of its worker; and ``disk``, the
             time of writing, if its speed was measured.
         """
-        busy_s = self.rates.busy_s(
-            self.device, workers=self.workers + more_cores, cores=self.cores + more_cores,
-            gpus=self.gpus + more_gpus,
-        )  # fmt: skip
-        alone_s = self.rates.busy_s(self.device, workers=1, cores=self.cores, gpus=1)
-        longest = max((shard.cost_s for shard in self.shards), default=0.0) / self.rates.both_s
+        here = self.resources
+        busy_s = here.busy_s(more_cores, more_gpus)
+        alone_s = here.rates.busy_s(here.device, workers=1, cores=here.cores, gpus=1)
+        longest = max((shard.cost_s for shard in self.shards), default=0.0) / here.rates.both_s
         duration_s = {part: self.frames * s for part, s in busy_s.items()}
         if self.disk_bytes_per_s:
             duration_s["disk"] = self.bytes / self.disk_bytes_per_s
@@ -212,10 +148,8 @@ def make_plan(
     spans: Sequence[tuple[Span, int]],
     unusable: Sequence[Outcome],
     sample: HeaderSample,
-    rates: Rates,
+    resources: Resources,
     *,
-    workers: int,
-    cores: int | None = None,
     done: Collection[SpanKey] = (),
     quarantined: Collection[SpanKey] = (),
 ) -> Plan:
@@ -229,12 +163,8 @@ def make_plan(
         From `make_spans`.
     sample : HeaderSample
         From `flowpipe.run.sample.probe_sample`.
-    rates : Rates
-        From `flowpipe.run.rates`.
-    workers : int
-        Number of workers; shards are small enough for each of them to get several.
-    cores : int, optional
-        Number of cores that the workers share; default: one for each.
+    resources : Resources
+        From `flowpipe.run.resources`. Shards are small enough for each worker to get several.
     done, quarantined : collection of (str, int, int)
         Keys of the spans to leave out.
 
@@ -243,13 +173,14 @@ def make_plan(
     Plan
         Shards in order of falling cost.
     """
+    rates = resources.rates
     todo = list_remaining(spans, done, quarantined)
     rest = {span.record.video_id for span, _ in todo}
     held_back = {s.record.video_id for s, _ in spans if s.key not in done} - rest
     videos = {span.record.video_id for span, _ in spans}
     density = sample.frames_per_byte
     total_cost = sum(b for _, b in todo) * density * rates.both_s
-    target_s = min(SHARD_COST_S, max(LEAST_SHARD_COST_S, total_cost / (8 * workers)))
+    target_s = min(SHARD_COST_S, max(LEAST_SHARD_COST_S, total_cost / (8 * resources.workers)))
     target_frames = min(target_s / rates.both_s, SHARD_BYTES / rates.frame_bytes)
 
     shards: list[ShardPlan] = []
@@ -276,9 +207,7 @@ def make_plan(
         frames=total_frames,
         cost_s=total_frames * rates.both_s,
         bytes=total_frames * rates.frame_bytes,
-        rates=rates,
-        workers=workers,
-        cores=workers if cores is None else cores,
+        resources=resources,
     )
 
 

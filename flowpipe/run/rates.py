@@ -22,7 +22,7 @@ from flowpipe.extraction.windows import DECODED_BYTES, frames_per_window
 from flowpipe.flow import FLOWS, make_solver
 from flowpipe.modality import MODALITIES
 from flowpipe.ops import Ops, get_ops, gpu_memory
-from flowpipe.run.plan import Rates
+from flowpipe.run.costs import Rates
 from flowpipe.run.sample import HeaderSample
 from flowpipe.video import open_video
 

@@ -2,42 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from flowpipe.errors import BackendError
 from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.flow import FLOWS
 from flowpipe.flow.opencv import DISParams
 from flowpipe.run import rates
+from flowpipe.run.costs import NOTHING, Rates, Resources
 from flowpipe.run.options import RunOptions
-from flowpipe.run.plan import NOTHING, Plan, Rates
+from flowpipe.run.plan import Plan
 from flowpipe.run.sample import HeaderSample
 from flowpipe.run.worker_count import describe_mps, usable_cores, usable_memory, workers_for_gpus
 from flowpipe.words import count_noun
-
-
-@dataclass(frozen=True, kw_only=True)
-class Resources:
-    """Device and workers of a run, and the costs of a frame with them."""
-
-    rates: Rates
-    device: str
-    gpus: int
-    workers: int
-    cores: int
-    """Number of usable cores of this machine; with a scheduler, one for each of its workers."""
-    words: str
-    """Reason for the device and the number of workers; empty if the user chose both."""
-    cores_alone: Rates | None = None
-    """Costs of a frame on the cores alone, if they were measured beside the GPUs."""
-
-    @property
-    def frames_per_s(self) -> float:
-        """Throughput while all workers have work, frames per second, by `Rates.busy_s`."""
-        busy_s = self.rates.busy_s(
-            self.device, workers=self.workers, cores=self.cores, gpus=self.gpus
-        )
-        return 1 / max(busy_s.values())
 
 
 def choose_rates(recipe: ExtractRecipe, sample: HeaderSample, options: RunOptions) -> Resources:
@@ -66,18 +43,18 @@ def choose_rates(recipe: ExtractRecipe, sample: HeaderSample, options: RunOption
         If the device is not usable.
     """
     costs = _measure_rates(recipe, sample, options)
-    workers, words = options.workers, ""
+    workers, reason = options.workers, ""
     cores = workers if options.scheduler else usable_cores()
     if not workers:
-        workers, words = workers_for_gpus(options.gpus, costs, cores, usable_memory())
-    words = "; ".join(filter(None, [words, describe_mps(workers, options.gpus)]))
+        workers, reason = workers_for_gpus(options.gpus, costs, cores, usable_memory())
+    reason = "; ".join(filter(None, [reason, describe_mps(workers, options.gpus)]))
     chosen = Resources(
         rates=costs,
         device=options.device,
         gpus=options.gpus,
         workers=workers,
         cores=cores,
-        words=words,
+        reason=reason,
     )
     if not options.any_device or options.device != "cuda":
         return chosen
@@ -88,11 +65,11 @@ def choose_rates(recipe: ExtractRecipe, sample: HeaderSample, options: RunOption
     on_cores = f"{alone.frames_per_s:.0f} on the cores alone"
     if alone.frames_per_s > chosen.frames_per_s:
         decodes = f"NVDEC decodes on {count_noun(alone.gpus, 'GPU')}" if alone.gpus else ""
-        words = f"cpu: by measurement {on_cores}, {with_gpus} (frames/s)"
-        return replace(alone, words="; ".join(filter(None, [words, decodes])))
+        reason = f"cpu: by measurement {on_cores}, {with_gpus} (frames/s)"
+        return replace(alone, reason="; ".join(filter(None, [reason, decodes])))
     measured = f"by measurement {with_gpus}, {on_cores} (frames/s)"
-    words = "; ".join(filter(None, [measured, words]))
-    return replace(chosen, words=words, cores_alone=alone.rates)
+    reason = "; ".join(filter(None, [measured, reason]))
+    return replace(chosen, reason=reason, cores_alone=alone.rates)
 
 
 def choose_nothing(options: RunOptions) -> Resources:
@@ -115,7 +92,6 @@ def choose_nothing(options: RunOptions) -> Resources:
         gpus=options.gpus,
         workers=workers,
         cores=workers,
-        words="",
     )
 
 
@@ -136,9 +112,10 @@ def cores_only_s(plan: Plan, recipe: ExtractRecipe) -> float:
     float
         Seconds.
     """
-    if not (plan.shards and plan.gpus) or plan.device != "cuda" or plan.sample is None:
+    here = plan.resources
+    if not (plan.shards and here.gpus) or here.device != "cuda" or plan.sample is None:
         return 0.0
-    costs = plan.cores_alone or _measure_cores_alone(recipe, plan.sample)
+    costs = here.cores_alone or _measure_cores_alone(recipe, plan.sample)
     return 0.0 if costs is None else plan.frames * costs.frame_s
 
 
@@ -164,9 +141,7 @@ def _on_cores(recipe: ExtractRecipe, sample: HeaderSample, options: RunOptions) 
     workers = options.workers or cores
     if decoding:
         workers = max(1, workers // decoding) * decoding
-    return Resources(
-        rates=costs, device="cpu", gpus=decoding, workers=workers, cores=cores, words=""
-    )
+    return Resources(rates=costs, device="cpu", gpus=decoding, workers=workers, cores=cores)
 
 
 def _measure_cores_alone(recipe: ExtractRecipe, sample: HeaderSample) -> Rates | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from flowpipe.run.plan import Rates
+from flowpipe.run.costs import Rates
 from flowpipe.words import byte_size, count_noun
 
 

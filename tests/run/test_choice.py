@@ -13,8 +13,9 @@ from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.flow import features
 from flowpipe.params import build
 from flowpipe.run import resources
+from flowpipe.run.costs import Rates, Resources
 from flowpipe.run.options import RunOptions
-from flowpipe.run.plan import Plan, Rates, make_plan
+from flowpipe.run.plan import Plan, make_plan
 from flowpipe.run.sample import HeaderSample
 from flowpipe.types import Span, VideoRecord
 
@@ -77,7 +78,7 @@ def test_the_faster_device_is_taken(cpu_s, gpu_s, device, machine):
     assert found.device == device
     assert (found.gpus, found.workers) == ((1, 8) if device == "cuda" else (0, 8))
     if cpu_s is not None:
-        assert "with 1 GPU" in found.words and "on the cores alone" in found.words
+        assert "with 1 GPU" in found.reason and "on the cores alone" in found.reason
 
 
 def test_few_workers_keep_their_stages_in_parallel(machine):
@@ -97,15 +98,7 @@ def test_each_device_is_measured_once_for_a_plan(any_device, machine):
     """`auto` measures the cores beside the GPUs, and a plan says how long the cores would take."""
     machine(15e-3, 1e-3)
     found = chosen(any_device=any_device)
-    plan = plan_of(
-        found.rates,
-        workers=8,
-        cores=8,
-        gpus=1,
-        device="cuda",
-        sample=SAMPLE,
-        cores_alone=found.cores_alone,
-    )
+    plan = plan_of(replace(found, workers=8, cores=8, gpus=1, device="cuda"))
     recipe = build(ExtractRecipe, {"modalities": ["rgb", "flow"]}, where="extract")
     assert resources.cores_only_s(plan, recipe) == pytest.approx(plan.frames * 20e-3)
     assert sorted(machine.calls) == ["cpu", "cuda"]
@@ -115,7 +108,7 @@ def test_gpus_go_on_decoding_where_the_cores_compute(machine):
     machine(1e-3, 1.0)
     found = chosen(decoder="nvdec", gpus=3)
     assert (found.device, found.gpus, found.workers) == ("cpu", 3, 6)
-    assert found.words.endswith("; NVDEC decodes on 3 GPUs")
+    assert found.reason.endswith("; NVDEC decodes on 3 GPUs")
 
 
 def test_cores_without_the_detector_are_not_taken(machine, monkeypatch):
@@ -127,17 +120,15 @@ def test_cores_without_the_detector_are_not_taken(machine, monkeypatch):
         monkeypatch.delattr(cv2, gone, raising=False)
     found = chosen(modalities=["warped_flow"])
     assert found.device == "cuda"
-    plan = plan_of(found.rates, workers=8, cores=8, gpus=1, device="cuda", sample=SAMPLE)
+    plan = plan_of(replace(found, workers=8, cores=8, gpus=1, device="cuda"))
     recipe = build(ExtractRecipe, {"modalities": ["warped_flow"]}, where="extract")
     assert resources.cores_only_s(plan, recipe) == 0
     assert chosen().device == "cpu", "flow needs no detector"
 
 
-def plan_of(rates: Rates, videos: int = 1000, **options) -> Plan:
+def plan_of(found: Resources, videos: int = 1000) -> Plan:
     spans = [(Span(VideoRecord(str(k), str(k))), 1_000_000) for k in range(videos)]
-    workers, cores = options.pop("workers"), options.pop("cores")
-    plan = make_plan(spans, (), SAMPLE, rates, workers=workers, cores=cores)
-    return replace(plan, **options)
+    return replace(make_plan(spans, (), SAMPLE, found), sample=SAMPLE)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +147,7 @@ def test_one_more_core_or_gpu_helps_as_far_as_the_other_allows(
 ):
     rates = Rates(frame_s=5e-3, frame_bytes=1000, gpu_s=gpu_s, stages_s=STAGES)
     device = "cuda" if gpus else "cpu"
-    plan = plan_of(rates, workers=workers, cores=cores, gpus=gpus, device=device)
+    plan = plan_of(Resources(rates=rates, workers=workers, cores=cores, gpus=gpus, device=device))
     duration_s = plan.duration_s()
     assert duration_s[bound] == max(duration_s.values())
     assert plan.time_saved_share(more_cores=1) == pytest.approx(core)
@@ -168,7 +159,8 @@ def test_one_more_core_or_gpu_helps_as_far_as_the_other_allows(
 def test_a_slow_disk_bounds_the_run(bytes_per_s, bound):
     """1000 bytes a frame, and 100 frames/s by the GPU."""
     rates = Rates(frame_s=5e-3, frame_bytes=1000, gpu_s=10e-3, stages_s=STAGES)
-    plan = plan_of(rates, workers=4, cores=4, gpus=1, device="cuda", disk_bytes_per_s=bytes_per_s)
+    plan = plan_of(Resources(rates=rates, workers=4, cores=4, gpus=1, device="cuda"))
+    plan = replace(plan, disk_bytes_per_s=bytes_per_s)
     duration_s = plan.duration_s()
     assert max(duration_s, key=duration_s.get) == bound
     assert (plan.time_saved_share(more_gpus=1) == 0) == (bound == "disk")
@@ -179,16 +171,14 @@ def test_a_slow_disk_bounds_the_run(bytes_per_s, bound):
 def test_the_duration_of_a_plan_is_that_of_its_chosen_device(workers, cpu_s, gpu_s, machine):
     machine(cpu_s, gpu_s)
     found = chosen(workers=workers)
-    plan = plan_of(
-        found.rates, workers=found.workers, cores=found.cores, gpus=found.gpus, device=found.device
-    )
+    plan = plan_of(found)
     assert max(plan.duration_s().values()) == pytest.approx(plan.frames / found.frames_per_s)
 
 
 def test_the_stages_of_one_video_run_in_parallel_too(machine):
     machine(15e-3, 1e-3)
     found = chosen(workers=2)
-    plan = plan_of(found.rates, 1, workers=2, cores=found.cores, gpus=1, device="cuda")
+    plan = plan_of(replace(found, workers=2, gpus=1, device="cuda"), 1)
     duration_s = plan.duration_s()
     assert max(duration_s, key=duration_s.get) == "longest_shard"
     assert duration_s["longest_shard"] == pytest.approx(plan.frames * STAGES["camera"])

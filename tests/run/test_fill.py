@@ -16,7 +16,7 @@ from nvdec_machine import environment
 from videofile import encode_video, moving_clip
 
 from flowpipe.ops.cpu import native_core
-from flowpipe.run.plan import Rates
+from flowpipe.run.costs import Rates
 from flowpipe.run.worker_count import describe_mps, usable_cores, workers_for_gpus
 
 GB = 10**9

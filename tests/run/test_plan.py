@@ -13,7 +13,8 @@ from videofile import encode_video, moving_clip
 
 from flowpipe.errors import UsageError
 from flowpipe.run import sample, spans
-from flowpipe.run.plan import HeaderSample, Rates, make_plan
+from flowpipe.run.costs import Rates, Resources
+from flowpipe.run.plan import HeaderSample, make_plan
 from flowpipe.run.sample import probe_sample
 from flowpipe.run.spans import LEAST_BYTES_PER_S, make_spans, part_of, shard_name
 from flowpipe.types import Span, VideoRecord
@@ -55,7 +56,7 @@ def test_a_folder_or_a_pipe_is_no_video(tmp_path: Path) -> None:
 def test_every_span_is_planned_once(sizes: list[int], workers: int, frame_ms: float) -> None:
     spans = [(span(f"v{k}"), size) for k, size in enumerate(sizes)]
     rates = Rates(frame_s=frame_ms / 1e3, frame_bytes=40_000)
-    plan = make_plan(spans, (), SAMPLE, rates, workers=workers)
+    plan = make_plan(spans, (), SAMPLE, Resources(rates=rates, workers=workers))
     planned = [s.record.video_id for shard in plan.shards for s in shard.spans]
     assert sorted(planned) == sorted(s.record.video_id for s, _ in spans)
     assert len({shard.name for shard in plan.shards}) == len(plan.shards)
@@ -67,7 +68,7 @@ def test_every_span_is_planned_once(sizes: list[int], workers: int, frame_ms: fl
 def test_finished_and_quarantined_spans_are_left_out() -> None:
     spans = [(span(f"v{k}"), 100) for k in range(10)]
     plan = make_plan(
-        spans, (), SAMPLE, Rates(frame_s=0.01, frame_bytes=1000), workers=2,
+        spans, (), SAMPLE, Resources(rates=Rates(frame_s=0.01, frame_bytes=1000), workers=2),
         done={("v1", 0, 1), ("v2", 0, 1)}, quarantined={("v3", 0, 1)},
     )  # fmt: skip
     assert (plan.done, plan.quarantined, plan.spans) == (2, 1, 7)
@@ -76,7 +77,7 @@ def test_finished_and_quarantined_spans_are_left_out() -> None:
 def test_videos_are_counted_and_not_their_parts() -> None:
     spans = [(Span(VideoRecord(f"v{k}", ""), part, 3), 10) for k in range(3) for part in range(3)]
     plan = make_plan(
-        spans, (), SAMPLE, Rates(frame_s=0.01, frame_bytes=1000), workers=1,
+        spans, (), SAMPLE, Resources(rates=Rates(frame_s=0.01, frame_bytes=1000), workers=1),
         done={("v0", part, 3) for part in range(3)} | {("v1", 1, 3), ("v2", 0, 3)},
         quarantined={("v2", 1, 3), ("v2", 2, 3)},
     )  # fmt: skip
@@ -85,8 +86,12 @@ def test_videos_are_counted_and_not_their_parts() -> None:
 
 def test_shards_get_smaller_with_more_workers_but_not_without_end() -> None:
     spans = [(span(f"v{k}"), 400_000) for k in range(400)]
-    few = make_plan(spans, (), SAMPLE, Rates(frame_s=0.02, frame_bytes=36_000), workers=1)
-    many = make_plan(spans, (), SAMPLE, Rates(frame_s=0.02, frame_bytes=36_000), workers=16)
+    few = make_plan(
+        spans, (), SAMPLE, Resources(rates=Rates(frame_s=0.02, frame_bytes=36_000), workers=1)
+    )
+    many = make_plan(
+        spans, (), SAMPLE, Resources(rates=Rates(frame_s=0.02, frame_bytes=36_000), workers=16)
+    )
     assert len(few.shards) < len(many.shards) < len(spans)
 
 

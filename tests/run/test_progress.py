@@ -11,7 +11,8 @@ from rich.console import Console
 from flowpipe.cli import extraction_progress, screen
 from flowpipe.cli.extraction_progress import ExtractionDisplay
 from flowpipe.run import Summary
-from flowpipe.run.plan import Plan, Rates, ShardPlan
+from flowpipe.run.costs import Rates, Resources
+from flowpipe.run.plan import Plan, ShardPlan
 from flowpipe.run.progress import RunProgress
 from flowpipe.types import Outcome, Span, VideoRecord
 from flowpipe.words import duration
@@ -38,7 +39,7 @@ def plan_of(*parts: int) -> Plan:
         frames=frames,
         cost_s=1.0,
         bytes=1.0,
-        rates=rates,
+        resources=Resources(rates=rates),
     )
 
 
