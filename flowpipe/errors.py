@@ -14,6 +14,7 @@ REASONS = {
     "empty": "the file has no bytes",
     "unreadable": "no demuxer understands the file",
     "no_video": "the file has no video stream",
+    "no_track": "the file does not have the stream of sound that the recipe names",
     "still_picture": "the file is one picture, not a video",
     "encrypted": "the video is encrypted and flowpipe has no keys",
     "no_frames": "the video stream decodes to no frame",

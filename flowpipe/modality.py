@@ -1,4 +1,4 @@
-"""MODALITIES: the one table that tells rgb, flow, warped_flow and rgb_diff apart.
+"""MODALITIES: the one table that tells rgb, flow, warped_flow, rgb_diff and audio apart.
 
 No other module compares modality names or asks for a number of channels. A field of the row answers
 each question about a modality.
@@ -36,20 +36,23 @@ class Modality:
     """One row: everything that distinguishes a modality from the others.
 
     Image ``k`` of a modality is made from frames ``k .. k + context``, so a video of N frames has
-    ``N - context`` images.
+    ``N - context`` images. Images of sound (`from_sound`) have times of their own instead, in the
+    column `START_S`, and their number does not depend on that of the frames.
     """
 
     name: str
     """Name in recipes, stores, options and reports."""
     planes: tuple[str, ...]
-    """Names of the planes of one image: `COLOURS`, or `AXES` for a flow field."""
+    """Names of the planes of one image: `COLOURS`, `AXES` for a flow field, or one of another kind.
+    """
     context: int
-    """Frames that an image needs beyond its own: 0 or 1."""
+    """Frames that an image needs beyond its own: 0 or 1; 0 for images of sound."""
     zero_level: int | None
     """Byte that stands for no motion or no change; None for images without a sign."""
     _: KW_ONLY
     maker: str
-    """Key of the function that makes the images, in `extraction.planes.MAKERS`."""
+    """Key of the function that makes the images, in `extraction.planes.MAKERS`; empty for images of
+    sound, which `flowpipe.audio` makes."""
     codec: str
     """Default codec, a key of ``codec.CODECS``."""
     subsampling: str
@@ -70,6 +73,14 @@ class Modality:
     columns: tuple[Column, ...] = ()
     difference_of: str = ""
     """Modality whose stored images, one minus the one before, can stand for it."""
+    from_sound: bool = False
+    """True if images are spectrograms of the sound. Rows are then frequencies and columns times, so
+    crops, flips and changes of scale make no sense."""
+    byte_mean: float | None = None
+    """Mean of the stored bytes, by which inputs of networks are normalised; None if the weights of
+    a network tell it."""
+    byte_std: float = 1.0
+    """Standard deviation of the stored bytes, used with `byte_mean`."""
 
     @property
     def channels(self) -> int:
@@ -109,6 +120,8 @@ CLIPPED = Column("clipped", "<u4")
 """Number of values of one image outside the quantiser's range."""
 HOMOGRAPHY = Column("homography", "<f8", (3, 3))
 """Map from pixels of the first frame to those of the second."""
+START_S = Column("start_s", "<f8")
+"""Time of an image of sound: of its first sample, on the clock of the frames' pts_s, seconds."""
 MATCHES, INLIERS = Column("matches", "<u4"), Column("inliers", "<u4")
 """Number of matches that the homography was estimated from, and of those that agree with it."""
 
@@ -139,6 +152,12 @@ MODALITIES = {
             files=("diff",),
             columns=(CLIPPED,), difference_of="rgb",
         ),
+        Modality(
+            "audio", ("mel",), context=0, zero_level=None, maker="",
+            codec="jpegls", subsampling="gray", bytes_per_pixel=0.65, snippet_length=1,
+            files=("audio",),
+            columns=(START_S,), from_sound=True, byte_mean=110.0, byte_std=50.0,
+        ),
     )
 }  # fmt: skip
 
@@ -160,7 +179,11 @@ def check_modalities(what: str, names: Collection[str]) -> None:
             raise ValueError(unknown_name("modality", name, MODALITIES))
 
 
-def quantiser_of(modality: str, bound: float) -> dict[str, Any]:
+FLOOR_DB = -100.0
+"""Default power of the quietest sound that is told from silence, dB below a full-scale sine."""
+
+
+def quantiser_of(modality: str, bound: float, floor_db: float = FLOOR_DB) -> dict[str, Any]:
     """Return the quantiser of a modality, as a shard records it.
 
     Parameters
@@ -169,6 +192,8 @@ def quantiser_of(modality: str, bound: float) -> dict[str, Any]:
         A key of `MODALITIES`.
     bound : float
         Largest flow displacement that is stored, pixels.
+    floor_db : float
+        Lowest power of sound that is stored, dB.
 
     Returns
     -------
@@ -176,6 +201,13 @@ def quantiser_of(modality: str, bound: float) -> dict[str, Any]:
         JSON values; {} for RGB images.
     """
     row = MODALITIES[modality]
+    if row.from_sound:
+        return {
+            "unit": "decibel",
+            "floor_db": floor_db,
+            "encode": "rint((clip(v, floor_db, 0) - floor_db) * 255 / -floor_db), half to even",
+            "decode": "q * (-floor_db / 255) + floor_db",
+        }
     if row.zero_level is None:
         return {}
     if row.is_flow:
@@ -217,6 +249,9 @@ def dequantise(
     if MODALITIES[modality].is_flow:
         bound = float(quantiser["bound"])
         table = np.arange(256) * (2 * bound / 255) - bound
+    elif MODALITIES[modality].from_sound:
+        floor_db = float(quantiser["floor_db"])
+        table = np.arange(256) * (-floor_db / 255) + floor_db
     else:
         table = np.arange(256) - float(quantiser["zero_level"])
     return table.astype(np.float32)[planes]

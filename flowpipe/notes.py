@@ -47,6 +47,18 @@ NOTES = {
     "video_stream": Note(
         "index of the video stream that was decoded", reported=False, adds_up=False
     ),
+    # sound
+    "no_audio": Note("the video has no sound; no image of sound is stored"),
+    "audio_undecodable": Note("FFmpeg has no decoder for the sound; no image of sound is stored"),
+    "audio_damaged": Note("packets of sound are damaged; they are silent"),
+    "audio_gaps": Note("timestamps of the sound leave gaps, which are silent, or overlap"),
+    "audio_jumps": Note("timestamps of the sound jump; the sound behind the jump is shifted"),
+    "audio_late": Note("the sound begins after the first frame; it is silent before"),
+    "audio_short": Note("the sound ends before the last frame; it is silent behind", adds_up=False),
+    "audio_tracks": Note("the file has several streams of sound", reported=False, adds_up=False),
+    "audio_track": Note(
+        "index of the stream of sound that was decoded", reported=False, adds_up=False
+    ),
     # motion
     "camera_uncertain": Note(
         "in some pairs of warped flow a foreground's motion may have been taken for the camera's"

@@ -33,6 +33,7 @@ ALLOWED = {
     "ops": {"errors", "distribution", "surfaces", "words"},
     "remote": {"errors", "distribution", "words"},
     "video": {"types", "errors", "remote", "distribution", "words", "surfaces", "atomic"},
+    "audio": {"video", "types", "modality", "errors", "distribution"},
     "codec": {"modality", "errors", "words"},
     "store": {
         "types", "modality", "errors", "strict", "params", "codec", "atomic", "owner",
@@ -44,13 +45,13 @@ ALLOWED = {
         "ops", "errors", "params", "strict", "atomic",
         "distribution", "words",
     },
-    "extraction.recipe": {"flow", "codec", "video", "modality", },
+    "extraction.recipe": {"audio", "flow", "codec", "video", "modality", },
     "extraction": {
-        "extraction.recipe", "prefetch", "flow", "ops", "video", "codec", "types", "modality",
-        "errors", "words",
+        "extraction.recipe", "audio", "prefetch", "flow", "ops", "video", "codec", "types",
+        "modality", "errors", "words",
     },
     "run": {
-        "extraction", "extraction.recipe", "flow", "ops", "video", "store",
+        "audio", "extraction", "extraction.recipe", "flow", "ops", "video", "store",
         "datasets", "types", "modality", "errors", "params", "remote", "owner", "scratch",
         "strict", "words", "atomic", "logs", "__init__",
     },
@@ -140,6 +141,7 @@ DOORS = {
     "skimage": {"diagnose"},
     "yaml": {"params", "strict"},
     "scipy": {"datasets"},  # the MATLAB files of THUMOS14
+    "librosa": {"audio"},
     "simplejpeg": {"codec"},
     "jpeg_ls": {"codec"},
 }

@@ -82,7 +82,7 @@ extract_options = chain(
     ),
     click.option(
         "--modalities", metavar="LIST",
-        help="Modalities to extract, such as rgb,flow,warped_flow,rgb_diff.",
+        help="Modalities to extract, such as rgb,flow,warped_flow,rgb_diff,audio.",
     ),
     click.option("--size", metavar="WxH", help="Size of the stored images, such as 340x256."),
     click.option(

@@ -173,4 +173,5 @@ def _describe_saving(share: float) -> str:
 
 
 def _files_per_frame(modalities: tuple[str, ...]) -> int:
-    return sum(len(MODALITIES[name].files) for name in modalities)
+    rows = (MODALITIES[name] for name in modalities)
+    return sum(len(row.files) for row in rows if not row.from_sound)

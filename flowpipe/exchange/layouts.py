@@ -56,7 +56,8 @@ class FolderLayout:
         int
             Number; below `first` the image has no file.
         """
-        behind = self.pairing == "end" and not MODALITIES[modality].context
+        row = MODALITIES[modality]
+        behind = self.pairing == "end" and not row.context and not row.from_sound
         return self.first + k - behind
 
     def count_skipped(self, modality: str) -> int:

@@ -6,7 +6,8 @@
                 ..._instances_rawframes.txt                        folder offset frames label
 
 ``mmaction2`` counts rgb and reads no flow beyond. Flow has one image less in most layouts, so each
-has its own list. Without splits one list has all videos.
+has its own list. Images of sound have no list of instances, which are given in frames. Without
+splits one list has all videos.
 """
 
 from __future__ import annotations
@@ -86,7 +87,8 @@ def write_lists(
             counts = [video.images[modality] - left_out for video in videos]
             named = zip(videos, (folders[i] for i in ids), counts, strict=True)
             rows = [row for row in named if row[2] > 0]
-            plain = MODALITIES[modality].context == 0
+            row = MODALITIES[modality]
+            plain = row.context == 0 and not row.from_sound
             if "tsn" in layout.lists:
                 path = out / f"{dataset}_{modality}_{part}.txt"
                 written.append(_write(path, _tsn_lines(rows, out)))
@@ -94,7 +96,7 @@ def write_lists(
                 which = "" if plain else f"_{modality}"
                 path = out / f"{dataset}_{part}{which}_rawframes.txt"
                 written.append(_write(path, _mmaction2_lines(rows)))
-                if any(video.segments for video in videos):
+                if any(video.segments for video in videos) and not row.from_sound:
                     path = out / f"{dataset}_{part}{which}_instances_rawframes.txt"
                     written.append(_write(path, _instance_lines(rows, left_out)))
     return written

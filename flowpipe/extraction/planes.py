@@ -139,10 +139,12 @@ class PlaneMaker:
         Returns
         -------
         list of Planes
-            Images of each modality of the recipe.
+            Images of each modality of the recipe that is made from frames.
         """
         made = [
-            Planes(name, *MAKERS[MODALITIES[name].maker](window)) for name in self.recipe.modalities
+            Planes(name, *MAKERS[MODALITIES[name].maker](window))
+            for name in self.recipe.modalities
+            if not MODALITIES[name].from_sound
         ]
         if window.motions is not None:
             self.uncertain_pairs += int(np.count_nonzero(window.motions.result().uncertain))

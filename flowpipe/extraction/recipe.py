@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from flowpipe import codec, flow
+from flowpipe.audio import AudioParams, why_no_librosa
 from flowpipe.flow.features import why_no_detector
 from flowpipe.flow.warped import WarpParams
 from flowpipe.modality import MODALITIES, check_modalities
@@ -71,6 +72,8 @@ class ExtractRecipe:
     bound: float = 20.0
     """Largest displacement kept, in pixels of the stored size; larger ones saturate."""
     warp: WarpParams = field(default_factory=WarpParams)
+    audio: AudioParams | None = field(default=None, metadata={"omit_default": True})
+    """Spectrograms of the sound; None for a recipe without such a modality."""
     codecs: Mapping[str, Any] = field(
         default_factory=dict,
         metadata={"choices": {name: row.params for name, row in codec.CODECS.items()}},
@@ -91,10 +94,17 @@ class ExtractRecipe:
         }
         object.__setattr__(self, "modalities", ordered)
         object.__setattr__(self, "codecs", codecs)
+        # Recipes without sound keep the digest that they had before it could be stored.
+        object.__setattr__(self, "audio", (self.audio or AudioParams()) if self.sounds else None)
         if self.flows < 2 and self.warp.estimator == WarpParams.estimator:
             # Without warped flow the estimator has no effect. Recipes keep the digest from when
             # `ransac` was the default, so that stores made with them accept new videos.
             object.__setattr__(self, "warp", replace(self.warp, estimator="ransac"))
+
+    @property
+    def sounds(self) -> tuple[str, ...]:
+        """Modalities that are made from the sound."""
+        return tuple(name for name in self.modalities if MODALITIES[name].from_sound)
 
     @property
     def flows(self) -> int:
@@ -102,7 +112,7 @@ class ExtractRecipe:
         return max(MODALITIES[name].flows for name in self.modalities)
 
     def lacks(self, device: str) -> list[str]:
-        """Explain what the installed OpenCV lacks for this recipe.
+        """Explain which libraries this recipe lacks.
 
         Only the needs of the recipe's modalities are checked. No GPU is opened.
 
@@ -121,6 +131,8 @@ class ExtractRecipe:
             words.append(flow.FLOWS[self.flow.name].why_not())
         if self.flows > 1:
             words.append(why_no_detector(self.warp.detector, device))
+        if self.sounds:
+            words.append(why_no_librosa())
         return [lack for lack in words if lack]
 
     @property

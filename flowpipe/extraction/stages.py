@@ -31,7 +31,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe import codec
-from flowpipe.errors import DecodeError, DeviceMemoryError
+from flowpipe.audio.images import SoundImages
+from flowpipe.errors import RETRIED, DecodeError, DeviceMemoryError
 from flowpipe.extraction.planes import FrameWindow, PlaneMaker
 from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.extraction.windows import (
@@ -89,7 +90,7 @@ class Extraction:
     first_crc32, seam_crc32 : int or None
         CRC of the first resized frame, and of the frame after a cut, by which parts are matched.
     seconds : dict
-        CPU seconds by stage so far: ``decode``, ``compute``, ``camera`` and ``encode``.
+        CPU seconds by stage so far: ``decode``, ``compute``, ``camera``, ``encode``, ``sound``.
     busy_s : dict
         Busy seconds of each stage so far, without its waits for other stages or a GPU; and with a
         GPU, ``gpu``: the seconds in which a stage waited for it.
@@ -120,12 +121,18 @@ class Extraction:
         self.seam_crc32: int | None = None
         self._source_size = 0, 0
         self._none_begun = Event()  # set while the device computes no window
-        self.seconds = {"decode": 0.0, "compute": 0.0, "camera": 0.0, "encode": 0.0}
+        self._sound_notes: tuple[str, ...] = ()
+        stages = ("decode", "compute", "camera", "encode", *(["sound"] if recipe.sounds else []))
+        self.seconds = dict.fromkeys(stages, 0.0)
         gpu = {} if ops.on_cpu else {"gpu": 0.0}
         self.busy_s = {"decode": 0.0, **gpu, **self.seconds}
         self._gpu_waited_s = ops.waits.any_thread_s
 
     def __iter__(self) -> Iterator[ComputedWindow]:
+        steps = self._frame_windows()
+        return self._with_sound(steps) if self.recipe.sounds else steps
+
+    def _frame_windows(self) -> Iterator[ComputedWindow]:
         windows = gather(self._decode(), self.ops.window_frames, self.ops.window_bytes)
         computed = self._measure_steps(
             "compute", self._compute(self._measure_steps("decode", windows))
@@ -133,13 +140,42 @@ class Extraction:
         planes = prefetch(computed, 1, waited=partial(self._idle, "encode"))
         return self._measure_steps("encode", self._encode_windows(planes))
 
+    def _with_sound(self, windows: Iterator[ComputedWindow]) -> Iterator[ComputedWindow]:
+        """Yield the windows of frames, then those of the sound, also if the frames are damaged."""
+        failure, last_s = None, None
+        try:
+            for window in windows:
+                last_s = float(window.pts_s[-1]) if len(window.pts_s) else last_s
+                yield window
+        except DecodeError as error:
+            failure = error
+        if last_s is not None and (failure is None or failure.reason not in RETRIED):
+            yield from self._measure_steps("sound", self._sound_windows(last_s))
+        if failure is not None:
+            raise failure
+
+    def _sound_windows(self, last_s: float) -> Iterator[ComputedWindow]:
+        """Yield the images of the sound, in windows without frames."""
+        span, params, facts = self.span, self.recipe.audio, self._facts
+        assert params is not None and facts is not None
+        stream = self.recipe.video.stream
+        for modality in self.recipe.sounds:
+            sound = SoundImages(
+                modality, span=span, params=params, facts=facts, video_stream=stream,
+                last_s=last_s if span.stop_s is None else span.stop_s,
+            )  # fmt: skip
+            for planes in sound:
+                yield ComputedWindow(np.empty(0), (self._encode_images(planes),))
+            self._sound_notes += sound.notes
+
     @property
     def facts(self) -> VideoFacts | None:
-        """Facts from decoding, with a note on pairs whose camera motion is uncertain."""
+        """Facts from decoding, with notes on the sound and on pairs of uncertain camera motion."""
         pairs = 0 if self._maker is None else self._maker.uncertain_pairs
-        if self._facts is None or not pairs:
+        notes = self._sound_notes + ((f"camera_uncertain:{pairs}",) if pairs else ())
+        if self._facts is None or not notes:
             return self._facts
-        return replace(self._facts, notes=(*self._facts.notes, f"camera_uncertain:{pairs}"))
+        return replace(self._facts, notes=(*self._facts.notes, *notes))
 
     def _idle(self, stage: str, seconds: float) -> None:
         self.busy_s[stage] -= seconds

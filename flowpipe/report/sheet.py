@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.modality import HOMOGRAPHY, MODALITIES
+from flowpipe.modality import HOMOGRAPHY, MODALITIES, START_S
 from flowpipe.notes import count_notes
 from flowpipe.report.colours import flow_colours
 from flowpipe.report.page import SOFT, WARNING, Page, scale_to, text_width
@@ -151,6 +151,8 @@ class _Cells:
 
     def __init__(self, store: Store, video_id: str, name: str, numbers: Sequence[int]) -> None:
         count = store.videos[video_id].images[name]
+        if MODALITIES[name].from_sound:
+            numbers = _images_of_sound(store, video_id, name, numbers) if count else []
         numbers = [number for number in numbers if number < count]
         self.flow: list[NDArray[np.float32]] = []
         self._rgb: list[NDArray[np.uint8]] = []
@@ -167,6 +169,14 @@ class _Cells:
         if column < len(self.flow):
             return flow_colours(self.flow[column], full_px)
         return self._rgb[column] if column < len(self._rgb) else None
+
+
+def _images_of_sound(store: Store, video_id: str, name: str, frames: Sequence[int]) -> list[int]:
+    """Return the images of sound in whose middle the times of frames lie most nearly."""
+    start_s = store.column(video_id, name, START_S.name)
+    middle_s = start_s + (start_s[1] - start_s[0] if len(start_s) > 1 else 0.0)
+    times_s = store.videos[video_id].pts_s[list(frames)]
+    return [int(np.argmin(np.abs(middle_s - time_s))) for time_s in times_s]
 
 
 def _draw_scaled(
@@ -265,6 +275,9 @@ def _modality_lines(store: Store, video: Video, name: str) -> list[str]:
     lines = [" ".join(str(codec[key]) for key in ("name", "quality") if key in codec)]
     if row.is_flow:
         lines.append(f"bound ±{quantiser['bound']:g} px")
+    elif row.from_sound:
+        lines.append(f"black {quantiser['floor_db']:g} dB, white 0 dB")
+        lines.append(f"{count_noun(count, 'image')}, 10 ms a column")
     elif row.zero_level is not None:
         lines.append("gray is no change")
     if name in video.clipped_share:
@@ -281,8 +294,9 @@ def _has_flow(store: Store) -> bool:
 
 
 def _choose_times(video: Video, columns: int) -> list[int]:
-    """Return evenly spaced image numbers that all modalities have (0 if one has no images)."""
-    count = max(1, min(video.images.values()))
+    """Return evenly spaced frames that all modalities have (0 if one has no images)."""
+    framed = [n for name, n in video.images.items() if not MODALITIES[name].from_sound]
+    count = max(1, min(framed, default=video.frames))
     columns = min(columns, count)
     return [int((k + 0.5) * count / columns) for k in range(columns)]
 

@@ -11,10 +11,11 @@ import cv2
 import numpy as np
 
 from flowpipe import __version__, params
+from flowpipe.audio import librosa_version
 from flowpipe.errors import UnwritableError
 from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.flow import FLOWS
-from flowpipe.modality import quantiser_of
+from flowpipe.modality import FLOOR_DB, quantiser_of
 from flowpipe.ops import Ops
 from flowpipe.store import ShardWriter, StreamSpec
 
@@ -38,7 +39,10 @@ def open_writer(path: Path, made: ExtractRecipe, ops: Ops) -> ShardWriter:
     """
     flow = flow_backend(made, ops)
     streams = {
-        name: StreamSpec(made.codecs[name], quantiser_of(name, made.bound))
+        name: StreamSpec(
+            made.codecs[name],
+            quantiser_of(name, made.bound, made.audio.floor_db if made.audio else FLOOR_DB),
+        )
         for name in made.modalities
     }
     with describe_failure(path):
@@ -52,6 +56,7 @@ def open_writer(path: Path, made: ExtractRecipe, ops: Ops) -> ShardWriter:
                 "flowpipe": __version__,
                 "numpy": np.__version__,
                 "opencv": cv2.__version__,
+                **({"librosa": librosa_version()} if made.sounds else {}),
                 "machine": platform.machine(),
             },
             streams=streams,

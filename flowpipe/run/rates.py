@@ -39,6 +39,10 @@ ENCODE_S_PER_PIXEL = 0.3e-3 / (340 * 256)
 COMPUTE_S_PER_PIXEL = 0.35e-3 / (340 * 256)
 """CPU seconds of gray images, pyramids or copies to a GPU, differences and quantisation, from
 benchmarks/extract.py."""
+AUDIO_S_PER_S = 0.01
+"""CPU seconds of decoding a second of sound and computing its images, on one core."""
+ASSUMED_FPS = 25.0
+"""Frame rate that tells how much sound belongs to a frame, for estimates."""
 REST_BYTES = 128 << 20
 """Memory of a worker without its flow and windows of frames, from benchmarks/memory.py."""
 WINDOWS_HELD = 12
@@ -78,8 +82,11 @@ def measure(recipe: ExtractRecipe, device: str, sample: HeaderSample) -> Rates:
     stages_s = {
         "decode": pixels * DECODE_S_PER_PIXEL,
         "compute": pixels * COMPUTE_S_PER_PIXEL,
-        "encode": pixels * ENCODE_S_PER_PIXEL * len(recipe.modalities),
+        "encode": pixels * ENCODE_S_PER_PIXEL * (len(recipe.modalities) - len(recipe.sounds)),
     }
+    frame_s = 1 / (recipe.video.fps or ASSUMED_FPS)
+    if recipe.sounds:
+        stages_s["sound"] = AUDIO_S_PER_S * frame_s
     flow_s = 0.0
     if flows:
         # Timed on a small frame, for speed: the cost is proportional to the number of pixels.
@@ -89,10 +96,13 @@ def measure(recipe: ExtractRecipe, device: str, sample: HeaderSample) -> Rates:
     if flows > 1:
         features_on_gpu = not ops.on_cpu and recipe.warp.detector == "akaze"
         stages_s["camera"] = pixels * (FIT_S_PER_PIXEL if features_on_gpu else CAMERA_S_PER_PIXEL)
-    frame_bytes = sum(
-        pixels * (row.bytes_per_pixel if codec.name == row.codec else LOSSLESS_BYTES_PER_PIXEL)
-        for row, codec in ((MODALITIES[name], codec) for name, codec in recipe.codecs.items())
-    )
+    frame_bytes = 0.0
+    for name, codec in recipe.codecs.items():
+        row, stored = MODALITIES[name], float(pixels)
+        if row.from_sound and recipe.audio is not None:
+            stored = recipe.audio.mels * recipe.audio.steps * frame_s / recipe.audio.stride_s
+        is_default = codec.name == row.codec
+        frame_bytes += stored * (row.bytes_per_pixel if is_default else LOSSLESS_BYTES_PER_PIXEL)
     gpu_s = 0.0
     if on_gpu(recipe, ops):
         gpu_s = flow_s

@@ -161,6 +161,12 @@ class _Stored:
     busy_s: Counter[str]
     """Busy seconds of each stage."""
 
+    def is_empty(self, recipe: ExtractRecipe) -> bool:
+        """Return whether nothing is stored; a silent film may have frames and no image of sound."""
+        return not self.images and not (
+            self.frames and set(recipe.modalities) == set(recipe.sounds)
+        )
+
     @property
     def status(self) -> str:
         """``partial`` if frames behind the damage are left out, else ``done``."""
@@ -292,12 +298,12 @@ class _Task:
             policy not in ("partial", "conceal")
             or error.reason in RETRIED
             or span.parts > 1
-            or not stored.images
+            or stored.is_empty(self.job.recipe)
         ):
             if policy in ("skip", "fail") and error.reason == "corrupt" and stored.images:
                 raise type(error)(f"{error}{KEEP_WHAT_IS_GOOD}", reason=error.reason)
             raise error
-        if not stored.images:
+        if stored.is_empty(self.job.recipe):
             raise DecodeError(
                 f"{span.record.path}: {count_noun(stored.frames, 'frame')}, too few for "
                 f"{', '.join(self.job.recipe.modalities)}",

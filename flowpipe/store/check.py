@@ -19,7 +19,7 @@ import numpy as np
 
 from flowpipe import codec
 from flowpipe.errors import FormatError
-from flowpipe.modality import MODALITIES
+from flowpipe.modality import MODALITIES, START_S
 from flowpipe.store import layout
 from flowpipe.store.header import read_store_header
 from flowpipe.store.index import make_catalogue, open_catalogue
@@ -179,14 +179,17 @@ def _stream_tables(shard: Shard, modality: str, stream: ShardStream) -> Iterator
     end = int(offset[-1]) + stream.at[layout.BYTES.name]
     if int(offset[0]) or np.any(offset[1:] <= offset[:-1]) or end > shard.path.stat().st_size:
         yield "", "S16", f"{modality} offsets are not 0 at first, increasing and inside the file"
-    first, context = 0, MODALITIES[modality].context
+    first = 0
     for e in shard.entries:
         count = e.images[modality]
         if e.first[modality] != first:
             yield e.video_id, "S19", f"{modality} images begin at {e.first[modality]}, not {first}"
         first += count
-        want = layout.expected_images(e.frames, context, e.part, e.parts)
-        if count != want:
+        want = layout.expected_images(e.frames, modality, e.part, e.parts)
+        if want is None:
+            if not layout.are_times(stream.columns[START_S.name][e.first[modality] :][:count]):
+                yield e.video_id, "S30", f"times of {modality} are not finite and increasing"
+        elif count != want:
             yield (
                 e.video_id,
                 "S20",

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flowpipe.errors import FormatError, storage_reason
-from flowpipe.modality import MODALITIES
+from flowpipe.modality import MODALITIES, START_S
 from flowpipe.types import MAX_VIDEO_ID_BYTES
 
 FORMAT = "flowpipe-shard"
 STORE_FORMAT = "flowpipe-store"
 INDEX_FORMAT = "flowpipe-index"
-FORMAT_VERSION = "1.1"
+FORMAT_VERSION = "1.2"
 """major.minor: a reader refuses other majors, and ignores unknown parts of later minors."""
 
 # the folder
@@ -233,29 +234,69 @@ def alignment(modality: str) -> str:
     str
         One sentence.
     """
+    if MODALITIES[modality].from_sound:
+        return (
+            f"image k begins at {START_S.name}[k] on the clock of pts_s; their number is their own"
+        )
     if MODALITIES[modality].context == 0:
         return "image k is frame k; N frames have N images"
     return "image k belongs to frames k and k + 1; N frames have N - 1 images"
 
 
-def expected_images(frames: int, context: int, part: int, parts: int) -> int:
+def expected_images(frames: int, modality: str, part: int, parts: int) -> int | None:
     """Return the number of images of an entry (S20).
 
     Parameters
     ----------
     frames : int
         Frames of the entry.
-    context : int
-        Frames after its own that an image needs.
+    modality : str
+        A key of `MODALITIES`.
     part, parts : int
         Number of the part, and number of parts; all but the last have one image per frame.
 
     Returns
     -------
-    int
-        Number of images.
+    int or None
+        Number of images; None for images of sound, of which there may be any number (S30).
     """
-    return frames if part < parts - 1 else max(0, frames - context)
+    row = MODALITIES[modality]
+    if row.from_sound:
+        return None
+    return frames if part < parts - 1 else max(0, frames - row.context)
+
+
+def are_times(start_s: NDArray[np.float64]) -> bool:
+    """Return whether the times of images of sound are finite and strictly increasing (S30).
+
+    Parameters
+    ----------
+    start_s : float64 (N,)
+        Times of the images of an entry or of a video, seconds.
+
+    Returns
+    -------
+    bool
+        True if they are.
+    """
+    return bool(np.all(np.isfinite(start_s)) and np.all(np.diff(start_s) > 0))
+
+
+def check_times(video_id: str, windows: Sequence[NDArray[np.float64]]) -> None:
+    """Raise FormatError unless images of sound have times that follow each other (S30).
+
+    Parameters
+    ----------
+    video_id : str
+        Id of the video, for the message.
+    windows : sequence of float64 (N,)
+        Times of consecutive images, seconds.
+    """
+    if windows and not are_times(np.concatenate(windows)):
+        raise FormatError(
+            f"{video_id}: the times of its images of sound must be finite and strictly increasing",
+            reason="timestamps",
+        )
 
 
 def check_video_id(video_id: str) -> None:

@@ -284,8 +284,8 @@ class Store(StoreTables):
         Returns
         -------
         float32 (T, C, H, W)
-            Pixels per frame step for flow; levels in -128..127 for rgb_diff. A flow byte becomes
-            the middle of its interval, so the zero level becomes half a step.
+            Pixels per frame step for flow; levels in -128..127 for rgb_diff; dB for audio. A flow
+            byte becomes the middle of its interval, so the zero level becomes half a step.
 
         Raises
         ------

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 import flowpipe
 from flowpipe import atomic, params
 from flowpipe.errors import FormatError
-from flowpipe.modality import CLIPPED, MODALITIES, check_modalities
+from flowpipe.modality import CLIPPED, MODALITIES, START_S, check_modalities
 from flowpipe.store import files, layout
 from flowpipe.store.layout import Entry, StreamSpec
 from flowpipe.store.manifest import log_published
@@ -212,8 +212,11 @@ class ShardWriter:
             )
         images = {n: len(s.sizes) - self._marks[n][0] for n, s in self._spools.items()}
         for name, count in images.items():
-            want = layout.expected_images(len(pts), MODALITIES[name].context, span.part, span.parts)
-            if count != want:
+            want = layout.expected_images(len(pts), name, span.part, span.parts)
+            if want is None:
+                windows = self._spools[name].columns[self._marks[name][1] :]
+                layout.check_times(video_id, [window[START_S.name] for window in windows])
+            elif count != want:
                 raise FormatError(
                     f"{video_id} part {span.part} of {span.parts}: {len(pts)} frames want {want} "
                     f"images of {name}, got {count}"

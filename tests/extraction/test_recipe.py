@@ -12,7 +12,7 @@ from flowpipe.errors import RecipeError
 from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.modality import MODALITIES
 
-ALL = list(MODALITIES)
+ALL = [name for name, row in MODALITIES.items() if not row.from_sound]
 
 
 def build(**values: Any) -> ExtractRecipe:

@@ -52,6 +52,8 @@ def make_store(
                 if row.channels == 3:
                     planes[:] = np.array([20, 40, 220], np.uint8)[:, None, None]
                 columns = {c.name: np.zeros((len(planes), *c.shape), c.dtype) for c in row.columns}
+                if "start_s" in columns:
+                    columns["start_s"][:] = np.arange(len(planes)) * 0.48
                 if "homography" in columns:
                     columns["homography"][:] = np.eye(3)
                     columns["homography"][: frames // 2, 0, 2] = 3.0

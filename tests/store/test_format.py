@@ -15,12 +15,12 @@ import h5py
 import numpy as np
 import pytest
 from checkout import ROOT
-from store_making import QUANTISERS, RECIPE, Made, add_video, open_writer
+from store_making import QUANTISERS, RECIPE, Made, add_video, open_writer, record
 
 import flowpipe
 from flowpipe import codec, params
 from flowpipe.errors import FlowpipeWarning, FormatError
-from flowpipe.modality import MODALITIES
+from flowpipe.modality import MODALITIES, START_S
 from flowpipe.store import (
     ShardWriter,
     StreamSpec,
@@ -457,7 +457,10 @@ def test_S19_images_follow_each_other(shard, values):
     assert "S19" in clauses(shard)
 
 
-@pytest.mark.parametrize("modality", MODALITIES)
+FRAMED = [name for name, row in MODALITIES.items() if not row.from_sound]
+
+
+@pytest.mark.parametrize("modality", FRAMED)
 def test_S20_alignment(shard, modality, make_store, tmp_path):
     context = MODALITIES[modality].context
     with h5py.File(shard) as file:
@@ -541,7 +544,7 @@ def test_S26_versions(shard):
         file.attrs["mood"] = "new"
         file["videos/colour"] = np.zeros(2)
         file["streams/flow/sharpness"] = np.zeros(6)
-        file.create_group("streams/audio")["bytes"] = np.zeros(5, "u1")
+        file.create_group("streams/odour")["bytes"] = np.zeros(5, "u1")
 
     edit(shard, later)
     assert clauses(shard) == set() and open_store(store).videos["a"].frames == 5
@@ -550,7 +553,7 @@ def test_S26_versions(shard):
     with pytest.raises(FormatError, match="format version 2.0; this flowpipe reads 1.x"):
         read_shard(shard)
     path = store / "store.json"
-    path.write_text(path.read_text().replace('"format_version": "1.1"', '"format_version": "3.1"'))
+    path.write_text(path.read_text().replace('"format_version": "1.2"', '"format_version": "3.1"'))
     with pytest.raises(FormatError, match=r"3\.1"):
         open_store(store)
 
@@ -569,6 +572,46 @@ def test_S28_what_was_published_is_there(shard):
     manifest = read_manifest(shard.parent.parent)
     assert not manifest.lost({shard.name: read_shard(shard).attrs["seal"]})
     assert manifest.lost({}) and manifest.lost({shard.name: "0" * 64})
+
+
+SOUNDS = [name for name, row in MODALITIES.items() if row.from_sound]
+
+
+@pytest.mark.parametrize("modality", SOUNDS)
+def test_S30_time_base_of_sound(shard, modality):
+    assert layout.expected_images(5, modality, 0, 1) is None
+    with h5py.File(shard) as file:
+        stream = file[f"streams/{modality}"]
+        assert START_S.name in stream.attrs["alignment"] and stream.attrs["context"] == 0
+        assert stream[START_S.name].dtype == "<f8"
+        values = stream[START_S.name][:]
+
+    def drop_image(file: h5py.File) -> None:
+        stream = file[f"streams/{modality}"]
+        for name in ("crc32", START_S.name):
+            replace_table(file, f"streams/{modality}/{name}", stream[name][:-1])
+        replace_table(file, f"streams/{modality}/offset", stream["offset"][:-1])
+        replace_table(file, f"streams/{modality}/bytes", stream["bytes"][: stream["offset"][-1]])
+        stream["count"][1] -= 1
+
+    assert clauses(edit(shard, drop_image)) == set()  # any number of images
+    for wrong in (np.nan, values[0]):
+        edit(
+            shard,
+            lambda f, wrong=wrong: f[f"streams/{modality}/{START_S.name}"].__setitem__(1, wrong),
+        )
+        assert clauses(shard) == {"S30"}
+
+
+@pytest.mark.parametrize("modality", SOUNDS)
+def test_S30_the_writer_refuses_times_that_do_not_increase(tmp_path, modality):
+    with open_writer(tmp_path / "shards" / "shard-a.h5", (modality,)) as writer:
+        writer.begin(Span(record("a")))
+        payloads = codec.encode(np.zeros((2, 1, 6, 8), np.uint8), codec.RawParams())
+        writer.append(EncodedPlanes(modality, payloads, 6, 8, {START_S.name: np.zeros(2)}))
+        writer.append_pts([0.0])
+        with pytest.raises(FormatError, match="must be finite and strictly increasing"):
+            writer.commit({})
 
 
 def test_S29_the_latest_record_counts(shard):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe import codec
-from flowpipe.modality import MODALITIES
+from flowpipe.modality import MODALITIES, START_S
 from flowpipe.params import canonical, digest
 from flowpipe.store import ShardWriter, StreamSpec, open_store
 from flowpipe.types import EncodedPlanes, Interval, Span, VideoRecord
@@ -22,6 +22,7 @@ QUANTISERS: dict[str, dict[str, Any]] = {
     "flow": {"bound": 20.0, "zero_level": 128},
     "warped_flow": {"bound": 20.0, "zero_level": 128},
     "rgb_diff": {"bound": 128, "zero_level": 128},
+    "audio": {"floor_db": -100.0},
 }
 
 
@@ -38,7 +39,9 @@ class Made:
 
 def random_columns(modality: str, count: int, rng: np.random.Generator) -> dict[str, Any]:
     return {
-        c.name: rng.integers(0, 100, (count, *c.shape)).astype(c.dtype)
+        c.name: np.arange(count) * 0.48
+        if c is START_S
+        else rng.integers(0, 100, (count, *c.shape)).astype(c.dtype)
         for c in MODALITIES[modality].columns
     }
 
@@ -94,6 +97,9 @@ def add_video(
         count = frames if part < parts - 1 else max(0, frames - row.context)
         planes = rng.integers(0, 256, (count, row.channels, *size), np.uint8)
         columns = random_columns(modality, count, rng)
+        held = made.planes.setdefault(video_id, {})
+        if START_S.name in columns:
+            columns[START_S.name] += 0.48 * len(held.get(modality, ()))
         for at in range(0, count, window):
             stop = min(at + window, count)
             writer.append(
@@ -104,7 +110,6 @@ def add_video(
                     {name: values[at:stop] for name, values in columns.items()},
                 )
             )
-        held = made.planes.setdefault(video_id, {})
         held[modality] = np.concatenate([held[modality], planes]) if modality in held else planes
     before = made.pts_s.get(video_id, np.empty(0))
     pts = (len(before) + np.arange(frames)) / 25 + 0.1

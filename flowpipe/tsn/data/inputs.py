@@ -106,6 +106,8 @@ class InputSpec:
         elif row.is_colour:
             mean, std = (_colour(values, images.device) for values in (pixels.mean, pixels.std))
             snippets.mul_(pixels.scale).sub_(mean).div_(std)
+        elif row.byte_mean is not None:
+            snippets.sub_(row.byte_mean).div_(row.byte_std)
         else:
             if pixels.turned_x:
                 snippets[:, :, :, 0].neg_().add_(255)

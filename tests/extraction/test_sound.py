@@ -1,0 +1,124 @@
+"""The modality audio from files to a store: counts of its own, parts, digests, every command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command import in_process
+from soundfile import clicks, encode_sound, tone
+from videofile import encode_video, moving_clip
+
+from flowpipe import params
+from flowpipe.errors import RecipeError
+from flowpipe.extraction.recipe import ExtractRecipe
+from flowpipe.modality import MODALITIES, dequantise, quantiser_of
+from flowpipe.report.sheet import contact_sheet, store_sheet
+from flowpipe.store import Store, open_store
+
+pytest.importorskip("librosa", reason="images of sound need librosa (extra audio)")
+
+
+def flowpipe(*arguments: object) -> str:
+    """Run a command that must succeed, and return what it prints."""
+    done = in_process(*arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+COUNTS = {"tone.mkv": 4, "click.mkv": 5, "silent.mp4": 0}
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("clips")
+    encode_sound(folder / "tone.mkv", [tone(1000, 2.0)])
+    encode_sound(folder / "click.mkv", [clicks((1.0,), 2.5)])
+    encode_video(folder / "silent.mp4", moving_clip(6))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def store(clips: Path) -> Store:
+    out = clips.with_name(f"{clips.name}-store")
+    flowpipe(
+        "extract", "--videos", clips, "--out", out, "--modalities", "rgb,flow,audio", "--workers",
+        1, "--set", "size.width=64", "--set", "size.height=48",
+    )  # fmt: skip
+    return open_store(out)
+
+
+def test_its_count_is_its_own(store: Store) -> None:
+    for video_id, count in COUNTS.items():
+        video = store.videos[video_id]
+        assert video.images == {
+            "rgb": video.frames, "flow": video.frames - 1, "audio": count,
+        }  # fmt: skip
+        times = store.column(video_id, "audio", "start_s")
+        np.testing.assert_allclose(times, np.arange(count) * 0.48)
+        assert store.snippet(video_id, "audio", 0, count).shape[:2] == (count, 1)
+    assert store.videos["silent.mp4"].meta["facts"]["notes"][-1] == "no_audio"
+
+
+def test_its_values_are_decibels(store: Store) -> None:
+    decibels = store.flow("tone.mkv", "audio", 0, 2)
+    assert decibels.shape == (2, 1, 64, 96) and -4 < decibels.max() <= 0
+    assert decibels.min() == pytest.approx(-100)
+    quantiser = quantiser_of("audio", 20.0, -80.0)
+    ends = dequantise(np.array([0, 255], np.uint8), quantiser, "audio")
+    np.testing.assert_allclose(ends, [-80, 0], atol=1e-5)
+
+
+def test_every_command_takes_it(store: Store, tmp_path: Path) -> None:
+    assert "intact" in flowpipe("verify", store.path)
+    facts = json.loads(flowpipe("info", store.path, "--json"))
+    assert facts["images"]["audio"] == 9
+    assert "no_audio" in flowpipe("info", store.path, "silent.mp4")
+    for video_id in COUNTS:
+        flowpipe("show", store.path, video_id, "-o", tmp_path / "sheet.png")
+        assert contact_sheet(store, video_id, columns=3, cell_px=80).ndim == 3
+    assert store_sheet(store).ndim == 3
+    for layout in ("mmaction2", "dense_flow", "webdataset"):
+        out, again = tmp_path / layout, tmp_path / f"{layout}-store"
+        flowpipe("export", store.path, out, "--layout", layout)
+        flowpipe("import", out, again)
+        there = open_store(again)
+        for video_id, count in COUNTS.items():
+            np.testing.assert_array_equal(
+                there.snippet(video_id, "audio", 0, count),
+                store.snippet(video_id, "audio", 0, count),
+            )
+            np.testing.assert_array_equal(
+                there.column(video_id, "audio", "start_s"),
+                store.column(video_id, "audio", "start_s"),
+            )
+
+
+def test_sound_alone_may_be_stored(clips: Path, tmp_path: Path) -> None:
+    out = tmp_path / "store"
+    flowpipe("extract", "--videos", clips, "--out", out, "--modalities", "audio", "--workers", 1)
+    made = open_store(out)
+    assert {video_id: v.images["audio"] for video_id, v in made.videos.items()} == COUNTS
+    assert store_sheet(made).ndim == 3
+    assert "intact" in flowpipe("verify", out)
+
+
+def test_recipes_without_sound_keep_their_digest() -> None:
+    """Digests of before there was sound: stores that were made then accept new videos."""
+    known = "57aad3a7"
+    plain = params.build(ExtractRecipe, {})
+    assert "audio" not in params.plain(plain)
+    given = params.build(ExtractRecipe, {"audio": {"mels": 32}})
+    assert params.digest(plain) == params.digest(given)
+    assert params.digest(plain).startswith(known)
+    heard = params.build(ExtractRecipe, {"modalities": ["rgb", "audio"]})
+    assert params.plain(heard)["audio"]["mels"] == 64
+    other = params.build(
+        ExtractRecipe, {"modalities": ["rgb", "audio"], "audio": {"stride_s": 0.96}}
+    )
+    assert params.digest(heard) != params.digest(other)
+    with pytest.raises(RecipeError, match="stride_s must be"):
+        params.build(ExtractRecipe, {"audio": {"stride_s": 2.0}})
+    assert MODALITIES["audio"].from_sound
