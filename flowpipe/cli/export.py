@@ -8,7 +8,7 @@ import click
 from click.core import ParameterSource
 
 from flowpipe.cli.choices import Choice
-from flowpipe.cli.folders import STORE_OR_FILE
+from flowpipe.cli.folders import RUN_FOLDER, STORE_FOLDER, STORE_OR_FILE
 from flowpipe.cli.paths import FOLDER
 from flowpipe.cli.screen import count_progress, say, write_line
 from flowpipe.errors import UsageError
@@ -100,6 +100,9 @@ def export(
     video_features  VIDEO_rgb.npy, VIDEO_flow.npy, VIDEO_fps.npy, VIDEO_timestamps_ms.npy
     """
     _check_options(context, store, layout)
+    for kind in (STORE_FOLDER, RUN_FOLDER):
+        if (out / kind.file).is_file():
+            raise UsageError(f"{out} is a {kind.name}; choose another folder for the files")
     if layout in FEATURE_LAYOUTS:
         features_job = FeatureExportJob(
             path=store.absolute(),

@@ -77,8 +77,10 @@ def _class_names(path: Path, content: Mapping[str, Any], database: Mapping[str, 
         used = {
             str(one["label"]) for facts in database.values() for one in facts.get("annotations", ())
         }
-    except (KeyError, TypeError, AttributeError) as error:
+    except KeyError as error:
         raise DatasetError(f"{path}: wanted {_WANTED}, got a value without {error}") from error
+    except (TypeError, AttributeError) as error:
+        raise DatasetError(f"{path}: wanted {_WANTED}, got other types of values") from error
     return sorted(leaves | used)
 
 
@@ -95,13 +97,24 @@ def _record(
     try:
         subset = str(facts["subset"])
         segments = tuple(
-            Interval(label[str(one["label"])], *map(float, one["segment"]))
+            Interval(label[str(one["label"])], *_read_segment(one["segment"]))
             for one in facts.get("annotations", ())
         )
-        if not all(math.isfinite(s.start_s) and math.isfinite(s.end_s) for s in segments):
-            raise ValueError("a segment without a finite start and end")
-    except (KeyError, ValueError, TypeError) as error:
-        raise DatasetError(f"{path}, video {video_id}: wanted {_WANTED}, got {error!r}") from error
+    except KeyError as error:
+        raise DatasetError(f"{path}, video {video_id}: wanted {_WANTED}, got no {error}") from error
+    except (ValueError, TypeError) as error:
+        raise DatasetError(f"{path}, video {video_id}: wanted {_WANTED}, got {error}") from error
     labels = tuple(sorted({one.label for one in segments}))
     splits = () if blocked else (split_name(subset),)
     return VideoRecord(video_id, "", labels=labels, subset=subset, splits=splits, segments=segments)
+
+
+def _read_segment(values: Any) -> tuple[float, float]:
+    """Return start and end in seconds; ValueError unless both are finite numbers."""
+    try:
+        start_s, end_s = map(float, values)
+    except (TypeError, ValueError):
+        start_s = end_s = math.nan
+    if not (math.isfinite(start_s) and math.isfinite(end_s)):
+        raise ValueError(f"the segment {values!r}")
+    return start_s, end_s

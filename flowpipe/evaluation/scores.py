@@ -252,5 +252,8 @@ def _from_text(path: Path, classes: int) -> tuple[list[str], NDArray[np.float64]
             ) from error
         ids.append(found[1])
     if not ids:
-        raise FormatError(f"{path} has no line of a video id and {count_noun(classes, 'score')}")
+        raise FormatError(
+            f"{path} has no line of a video id and {count_noun(classes, 'score')}; a line of "
+            "detections is a video id, start and end in seconds, class number and score"
+        )
     return ids, np.array(rows)

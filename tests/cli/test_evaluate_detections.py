@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -78,7 +79,24 @@ def test_mistakes_are_described(store: Path, tmp_path: Path) -> None:
     scores.write_bytes(b"")
     empty = tmp_path / "empty"
     empty.mkdir()
+    lines = tmp_path / "lines.txt"
+    lines.write_text("video_test_0000004 0.2 1.1 Diving 0.9\n")
+    damaged = {}
+    for name, entries in (
+        ("one", [{"label": "Diving", "segment": [3]}]),
+        ("nan", [{"label": "Diving", "segment": [0, math.nan]}]),
+        ("text", "none"),
+        ("bare", [{"label": "Diving"}]),
+    ):
+        damaged[name] = tmp_path / f"{name}.json"
+        database = {"a": {"subset": "testing", "annotations": entries}}
+        damaged[name].write_text(json.dumps({"database": database}))
     for arguments, message in (
+        ((truth, lines), "a line of detections is a video id, start and end in seconds, class num"),
+        ((damaged["one"], path), "got the segment [3]"),
+        ((damaged["nan"], path), "got the segment [0, nan]"),
+        ((damaged["text"], path), "got other types of values"),
+        ((damaged["bare"], path), "got no 'segment'"),
         ((truth, other), "has no detection of a video of test1"),
         ((truth, path, "--protocol", "accuracy"), "has temporal detections, wanted scores"),
         ((truth, scores, "--protocol", "activitynet-detection"), "has scores of videos, wanted"),

@@ -233,6 +233,25 @@ def test_a_video_of_one_frame_is_exported(tmp_path: Path, layout: str) -> None:
     assert export(tmp_path / "f.h5", layout).is_dir()
 
 
+def test_values_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    make_features(tmp_path / "f.h5")
+    with h5py.File(tmp_path / "f.h5", "r+") as file:
+        file["streams/flow/scores"][3, 1] = np.nan
+    done = in_process("export", tmp_path / "f.h5", tmp_path / "o", "--layout", "bmn")
+    assert done.returncode == 2 and "scores of flow of video v/1 are not finite" in done.stderr
+
+
+@pytest.mark.parametrize("name, kind", [("store.json", "store"), ("run.json", "run")])
+def test_nothing_is_exported_into_a_store_or_a_run(tmp_path: Path, name: str, kind: str) -> None:
+    make_features(tmp_path / "f.h5")
+    out = tmp_path / "o"
+    out.mkdir()
+    (out / name).touch()
+    done = in_process("export", tmp_path / "f.h5", out, "--layout", "video_features")
+    assert done.returncode == 2 and f"is a {kind}; choose another folder" in done.stderr
+    assert [path.name for path in out.iterdir()] == [name]
+
+
 def test_files_without_labels_or_of_mixed_units_have_no_grid(tmp_path: Path) -> None:
     make_features(tmp_path / "m.h5", stride=Extent(0.2, "seconds"))
     done = in_process("export", tmp_path / "m.h5", tmp_path / "o", "--layout", "actionformer")

@@ -88,13 +88,23 @@ class Selection:
         -------
         float32 (R, D)
             The rows.
+
+        Raises
+        ------
+        UsageError
+            If a value is not finite.
         """
-        if self.values == FEATURES.name:
-            return self.file.features(stream, video_id)
-        scores = self.file.scores(stream, video_id)
-        if self.values == SCORES.name:
-            return scores
-        return _probabilities(scores, self.file.streams[stream].by_class)
+        of_features = self.values == FEATURES.name
+        rows = (self.file.features if of_features else self.file.scores)(stream, video_id)
+        if not np.isfinite(rows).all():
+            what = FEATURES.name if of_features else SCORES.name
+            raise UsageError(
+                f"{self.file.path}: {what} of {stream} of video {video_id} are not finite; compute "
+                "the file again"
+            )
+        if self.values != "probabilities":
+            return rows
+        return _probabilities(rows, self.file.streams[stream].by_class)
 
     def rows(self, video_id: str) -> NDArray[np.float32]:
         """Return the rows of a video, the columns of its streams side by side.
