@@ -184,6 +184,11 @@ class RowSpool:
             ) from None
         except OSError:
             pass  # a file system without locks
+        if not os.fstat(self._fd).st_nlink:
+            raise UsageError(
+                f"another flowpipe features has just finished, and has deleted {self._path}; run "
+                "the same command again to see its result"
+            )
 
     def _begin(self, line: bytes) -> dict[str, Any]:
         """Write the first line if there is none, and return its settings."""

@@ -253,7 +253,7 @@ def _plan(
         lacking = [n.name for n in networks if not video.images[n.stored]]
         if lacking:
             frames = count_noun(video.frames, "frame")
-            left_out[video_id] = f"its {frames} give no image of {', '.join(lacking)}"
+            left_out[video_id] = f"no image of {', '.join(lacking)} in {frames}"
             continue
         pts_s = video.pts_s
         windows = cut_windows(pts_s, job.window, job.stride)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 from pathlib import Path
@@ -16,6 +17,7 @@ import tiny_training as training  # noqa: E402
 from command import in_process  # noqa: E402
 
 from flowpipe import open_store  # noqa: E402
+from flowpipe.errors import UsageError  # noqa: E402
 from flowpipe.features import Extent, open_features  # noqa: E402
 from flowpipe.features.file_format import FILE_FACTS, STREAM_FACTS  # noqa: E402
 from flowpipe.features.spool import RowSpool, spool_path  # noqa: E402
@@ -144,12 +146,28 @@ def test_what_a_kill_left_at_any_byte_is_cut_off(tmp_path: Path) -> None:
         assert path.read_bytes() == whole
 
 
+def test_a_file_that_another_process_finishes_meanwhile_is_not_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, lock = tmp_path / "f.h5.partial", fcntl.flock
+    path.touch()
+
+    def finish_first(fd: int, how: int) -> None:
+        path.unlink()
+        lock(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", finish_first)
+    with pytest.raises(UsageError, match="has just finished"):
+        RowSpool(path, {})
+    assert not path.exists()
+
+
 def test_videos_without_flow_have_no_rows_in_any_stream_and_short_ones_have_one(
     runs: dict[str, Path], tmp_path: Path
 ) -> None:
     short = tiny.make_store(tmp_path / "short", videos=8, shortest=1)
     told = extracted(short, runs, tmp_path / "f.h5")
-    assert "video 00 has no rows: its 1 frame give" in told[0]
+    assert "video 00 has no rows: no image of flow in 1 frame" in told[0]
     with open_features(tmp_path / "f.h5") as file:
         assert list(file.facts["left_out"]) == ["video 00"]
         assert list(file.videos) == [f"video {k:02d}" for k in range(1, 8)]
