@@ -41,6 +41,7 @@ from flowpipe import params
 from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.flow.tvl1 import TVL1Solver
 from flowpipe.run.cluster_settings import SETTINGS
+from flowpipe.run.options import WorkerOptions
 from flowpipe.run.plan import ShardPlan
 from flowpipe.run.worker import ShardJob, extract_shard
 from flowpipe.types import Span, VideoRecord
@@ -161,8 +162,7 @@ def work(clips: Sequence[Path]) -> list[object]:
                 shard=shard,
                 recipe=made,
                 device="cpu",
-                on_error="fail",
-                stall_s=300,
+                options=WorkerOptions(on_error="fail"),
             )
         )
 

@@ -29,6 +29,7 @@ from flowpipe.modality import MODALITIES
 from flowpipe.ops import get_ops
 from flowpipe.run import worker
 from flowpipe.run.cluster_settings import SETTINGS
+from flowpipe.run.options import WorkerOptions
 from flowpipe.run.plan import ShardPlan
 from flowpipe.types import Span, VideoRecord
 
@@ -124,8 +125,7 @@ def inside(clips: Sequence[Path], modalities: Sequence[str]) -> None:
                     shard=shard,
                     recipe=made,
                     device="cpu",
-                    on_error="fail",
-                    stall_s=300,
+                    options=WorkerOptions(on_error="fail"),
                 )
             )
             whole_s = time.process_time() - began

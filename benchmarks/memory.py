@@ -102,8 +102,6 @@ def extract_one(video: str, store: str, device: str) -> None:
         shard=shard,
         recipe=made,
         device="cpu",
-        on_error="skip",
-        stall_s=300,
     )
     (outcome,) = worker.extract_shard(job)
     assert outcome.status == "done", outcome.message

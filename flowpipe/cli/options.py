@@ -16,9 +16,8 @@ from flowpipe.datasets import DATASETS
 from flowpipe.errors import UsageError
 from flowpipe.experimental import describe_experimental
 from flowpipe.extraction.recipe import ExtractRecipe
-from flowpipe.run import RunOptions
 from flowpipe.run.devices import CHOICES
-from flowpipe.run.options import ON_ERROR
+from flowpipe.run.options import ON_ERROR, PUBLISH_S
 from flowpipe.store import read_store_header
 from flowpipe.store.manifest import read_manifest
 from flowpipe.video import DECODERS, MAX_DAMAGED
@@ -153,7 +152,7 @@ extract_options = chain(
         metavar="SECONDS", help="Kill a worker that finishes no frame for this long.",
     ),
     click.option(
-        "--publish-every", "publish_s", type=Number(0), default=RunOptions.publish_s,
+        "--publish-every", "publish_s", type=Number(0), default=PUBLISH_S,
         show_default=True, metavar="SECONDS",
         help="Publish finished videos at least this often. A killed worker loses at most this much "
         "work and its current video. Smaller values make more shards.",

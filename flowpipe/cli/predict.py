@@ -28,6 +28,7 @@ from flowpipe.recipes import read_recipe
 from flowpipe.remote import PathOrUrl
 from flowpipe.run import ExtractJob, Quarantine, RunOptions, devices, plan_run
 from flowpipe.run import run as extract
+from flowpipe.run.options import WorkerOptions
 from flowpipe.scratch import scratch_folder
 from flowpipe.store import open_store
 from flowpipe.types import VideoRecord
@@ -224,7 +225,8 @@ def _extract(video: PathOrUrl, recipe: ExtractRecipe, store: Path, device: str) 
             say(f"warning: {warning}", "yellow")
         recipe = build(ExtractRecipe, values)
     options = RunOptions(
-        store, workers=chosen.workers, device=chosen.device, gpus=chosen.gpus, on_error="partial",
+        store, workers=chosen.workers, device=chosen.device, gpus=chosen.gpus,
+        worker=WorkerOptions(on_error="partial"),
         split_s=10,  # all cores share the video
     )  # fmt: skip
     record = VideoRecord("video", str(video.absolute() if isinstance(video, Path) else video))

@@ -14,7 +14,7 @@ from flowpipe.cli.screen import count_progress, print_table, say, write_json, wr
 from flowpipe.cli.store_options import STORE_ARGUMENT
 from flowpipe.datasets.source import load_dataset
 from flowpipe.run import ExtractJob, Quarantine, RunOptions, devices, policy_shown, repair
-from flowpipe.run.options import ON_ERROR
+from flowpipe.run.options import ON_ERROR, WorkerOptions
 from flowpipe.store import Report, layout, verify_store
 from flowpipe.words import count_noun
 
@@ -58,7 +58,9 @@ def verify(
     chosen = devices.for_decoder(devices.Devices("cpu", 0, workers, ""), recipe.video.decoder)
     options = RunOptions(
         store, workers=workers, gpus=chosen.gpus,
-        on_error=on_error or policy_shown(store), max_damaged=max_damaged,
+        worker=WorkerOptions(
+            on_error=on_error or policy_shown(store), max_damaged=max_damaged
+        ),
     )  # fmt: skip
     damaged = sorted({p.shard for p in report.problems if layout.SHARD_NAME.fullmatch(p.shard)})
     job = ExtractJob(load_dataset(source, count_progress), source, recipe, options)

@@ -47,7 +47,7 @@ from flowpipe.run import (
     plan_run,
     run,
 )
-from flowpipe.run.options import ON_ERROR, PUBLISH_S, STALL_S
+from flowpipe.run.options import ON_ERROR, PUBLISH_S, STALL_S, WorkerOptions
 from flowpipe.video import MAX_DAMAGED
 
 __all__ = ["ExtractJob", "Progress", "extract", "extract_job", "plan"]
@@ -231,13 +231,15 @@ def extract_job(
         scheduler=scheduler,
         device=chosen.device,
         part=part_of(part),
-        on_error=on_error,
-        max_damaged=max_damaged,
         retry=retry,
-        stall_s=stall_s,
-        publish_s=publish_s,
         split_s=split_s,
-        cache=Cache((cache or default_cache().folder).absolute(), round(cache_gb * 1e9)),
+        worker=WorkerOptions(
+            on_error=on_error,
+            max_damaged=max_damaged,
+            stall_s=stall_s,
+            publish_s=publish_s,
+            cache=Cache((cache or default_cache().folder).absolute(), round(cache_gb * 1e9)),
+        ),
     )
     if warning:
         warnings.warn(warning, FlowpipeWarning, stacklevel=2)

@@ -88,7 +88,7 @@ def plan_run(job: ExtractJob, lost: Mapping[str, str] | None = None) -> Plan:
     if options.part != (1, 1):
         chosen = set(map(id, part_of((span for span, _ in spans), *options.part)))
         spans = [(span, size) for span, size in spans if id(span) in chosen]
-    quarantined = Quarantine(options.store).list_held_back(options.retry, options.policy)
+    quarantined = Quarantine(options.store).list_held_back(options.retry, options.worker.policy)
     # A video that failed in one piece is not tried in parts.
     quarantined |= {s.key for s, _ in spans if (s.record.video_id, 0, 1) in quarantined}
     paths = [span.record.path for span, _ in list_remaining(spans, done, quarantined)]
@@ -263,10 +263,10 @@ def _record_outcomes(
             summary.add(outcome)
             if outcome.status != "failed":
                 quarantine.remove(outcome.video_id, outcome.part, outcome.parts)
-            elif options.on_error == "fail":
+            elif options.worker.on_error == "fail":
                 raise FlowpipeError(outcome.message, reason=outcome.reason)
             elif outcome.reason != DeviceLostError.default_reason:
-                quarantine.add(outcome, options.policy)
+                quarantine.add(outcome, options.worker.policy)
             progress.outcome(outcome)
             _log_outcome(outcome)
 
@@ -296,7 +296,7 @@ def _work(
     pool_of = (
         remote_pool(options.scheduler)
         if options.scheduler
-        else local_pool(_useful_workers(plan), plan.resources.gpus, options.stall_s)
+        else local_pool(_useful_workers(plan), plan.resources.gpus, options.worker.stall_s)
     )
     with pool_of as pool, interruption.defer():
         store = options.store.resolve()
@@ -306,11 +306,7 @@ def _work(
             shard=plan.shards[0],
             recipe=plan.planned_job.recipe,
             device=plan.resources.device,
-            on_error=options.on_error,
-            stall_s=options.stall_s,
-            cache=options.cache,
-            publish_s=options.publish_s,
-            max_damaged=options.max_damaged,
+            options=options.worker,
         )
 
         def drive(shards: Sequence[ShardPlan]) -> Iterator[Outcome]:

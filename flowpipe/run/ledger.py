@@ -112,7 +112,7 @@ class Quarantined:
     source_bytes: int
     source_mtime_ns: int
     on_error: str
-    """Policy for damage under which the span failed, see `RunOptions.policy`."""
+    """Policy for damage under which the span failed, see `WorkerOptions.policy`."""
 
 
 class Quarantine:

@@ -13,10 +13,33 @@ PUBLISH_S = 60.0
 """Default interval at which workers publish; a killed worker loses no more, seconds."""
 
 ON_ERROR = ("skip", "partial", "conceal", "fail")
-"""Policies for damaged videos, see `flowpipe.run.worker.ShardJob`."""
+"""Policies for damaged videos, see `WorkerOptions`."""
 
 STALL_S = 300.0
 """Default time without a finished window after which a worker is killed, seconds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerOptions:
+    """Options of a run that each of its workers follows."""
+
+    on_error: str = "skip"
+    """Policy for damaged videos. ``skip`` keeps nothing; ``partial`` keeps the frames before the
+    damage; ``conceal`` keeps those behind it too; ``fail`` keeps nothing and stops the run."""
+    max_damaged: float = MAX_DAMAGED
+    """Largest share of missing or possibly wrong frames of a video that counts as good."""
+    stall_s: float = STALL_S
+    """Time without a finished window after which a worker is killed, seconds."""
+    publish_s: float = PUBLISH_S
+    """Time after which the open shard is published and another is begun, seconds."""
+    cache: Cache = field(default_factory=default_cache)
+    """Cache of remote videos, on each machine."""
+
+    @property
+    def policy(self) -> str:
+        """Policy for damage, as text: on_error and, unless it is the default, max_damaged."""
+        chosen = f", at most {self.max_damaged:g} damaged"
+        return self.on_error + (chosen if self.max_damaged != MAX_DAMAGED else "")
 
 
 @dataclass(frozen=True)
@@ -37,23 +60,9 @@ class RunOptions:
     """True if the cores may compute instead of the GPUs when they measure faster."""
     part: tuple[int, int] = (1, 1)
     """(i, n): this run extracts the i-th of n shares of the spans, counted from 1."""
-    on_error: str = "skip"
-    """Policy for damaged videos, see `flowpipe.run.worker.ShardJob`."""
-    max_damaged: float = MAX_DAMAGED
-    """Largest share of missing or possibly wrong frames of a video that counts as good."""
     retry: str = ""
     """Reason code of the quarantined videos to retry, ``all``, or empty for none."""
-    stall_s: float = STALL_S
-    """Time without a finished window after which a worker is killed, seconds."""
-    publish_s: float = PUBLISH_S
-    """Interval at which a worker publishes finished videos, seconds."""
     split_s: float = 300.0
     """Length above which a video is split between workers, seconds; 0 for never."""
-    cache: Cache = field(default_factory=default_cache)
-    """Cache of remote videos, on each machine."""
-
-    @property
-    def policy(self) -> str:
-        """Policy for damage, as text: on_error and, unless it is the default, max_damaged."""
-        chosen = f", at most {self.max_damaged:g} damaged"
-        return self.on_error + (chosen if self.max_damaged != MAX_DAMAGED else "")
+    worker: WorkerOptions = field(default_factory=WorkerOptions)
+    """Options of each worker."""

@@ -33,9 +33,8 @@ from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.extraction.stages import Extraction
 from flowpipe.logs import get_logger
 from flowpipe.ops import Ops, cached_ops
-from flowpipe.remote import Cache, default_cache
 from flowpipe.run.heartbeat import WorkerHeartbeat
-from flowpipe.run.options import PUBLISH_S
+from flowpipe.run.options import WorkerOptions
 from flowpipe.run.output import describe_failure, flow_backend, open_writer
 from flowpipe.run.plan import ShardPlan
 from flowpipe.run.source_file import SourceFile, open_source
@@ -44,7 +43,6 @@ from flowpipe.run.stopping import is_stop_requested, work_under_way
 from flowpipe.run.watchdog import Watchdog
 from flowpipe.store import ShardWriter
 from flowpipe.types import Outcome, Span
-from flowpipe.video import MAX_DAMAGED
 from flowpipe.words import count_noun
 
 log = get_logger(__name__)
@@ -69,17 +67,7 @@ class ShardJob:
     shard: ShardPlan
     recipe: ExtractRecipe
     device: str
-    on_error: str
-    """Policy for damaged videos. ``skip`` keeps nothing; ``partial`` keeps the frames before the
-    damage; ``conceal`` keeps those behind it too; ``fail`` keeps nothing and stops the run."""
-    stall_s: float
-    """Time without a finished window after which the worker is killed, seconds."""
-    cache: Cache = field(default_factory=default_cache)
-    """Cache of remote videos on this machine."""
-    publish_s: float = PUBLISH_S
-    """Time after which the open shard is published and another is begun, seconds."""
-    max_damaged: float = MAX_DAMAGED
-    """Largest share of missing or possibly wrong frames of a video that counts as good."""
+    options: WorkerOptions = field(default_factory=WorkerOptions)
 
     @property
     def heartbeat(self) -> WorkerHeartbeat:
@@ -96,7 +84,7 @@ class WorkerDiedError(Exception):
 
 
 def extract_shard(job: ShardJob) -> list[Outcome]:
-    """Extract every span of a job into one shard, or a new one every ``job.publish_s`` seconds.
+    """Extract every span of a job into one shard, or a new one every ``publish_s`` seconds.
 
     Parameters
     ----------
@@ -135,7 +123,7 @@ def _extract_shard(job: ShardJob, heartbeat: WorkerHeartbeat) -> list[Outcome]:
         with heartbeat.writable():
             trace = heartbeat.trace.open("w", encoding="utf-8")
         outcomes: list[Outcome] = []
-        with trace, Watchdog(job.stall_s, trace) as watchdog:
+        with trace, Watchdog(job.options.stall_s, trace) as watchdog:
             waiting = deque(enumerate(job.shard.spans))
             while waiting:
                 with open_writer(path, job.recipe, ops) as shard:
@@ -189,14 +177,15 @@ class _Task:
 
     def fill_shard(self, waiting: deque[tuple[int, Span]]) -> list[Outcome]:
         """Extract spans from the left until none is left or `publish_s` is over; publish them."""
-        until = time.monotonic() + self.job.publish_s
+        until = time.monotonic() + self.job.options.publish_s
         outcomes: list[Outcome] = []
         try:
             while waiting:
                 outcomes.append(self.extract(*waiting[0]))
                 waiting.popleft()
                 last = outcomes[-1]
-                if self.job.on_error == "fail" and last.status == "failed" and last.parts == 1:
+                failed = last.status == "failed" and last.parts == 1
+                if failed and self.job.options.on_error == "fail":
                     waiting.clear()  # but not after a part, whose video is retried in one piece
                 if time.monotonic() >= until:
                     break
@@ -243,7 +232,8 @@ class _Task:
         try:
             self.shard.begin(span)
             self._note(position, span, 0, every_s=0)
-            with self.job.cache.local(path, beat) as local, open_source(path, local) as source:
+            cache = self.job.options.cache
+            with cache.local(path, beat) as local, open_source(path, local) as source:
                 record = replace(span.record, path=local)
                 stored = self._store(position, replace(span, record=record))
                 meta = _meta(span, source, stored, beat)
@@ -279,7 +269,7 @@ class _Task:
 
     def _store(self, position: int, span: Span) -> _Stored:
         """Append a span; the policy for damage decides which of its frames are kept."""
-        policy = self.job.on_error
+        policy = self.job.options.on_error
         stored = self._append(position, span, stop_at_damage=False)
         seconds, busy_s = stored.seconds, stored.busy_s
         if policy == "partial" and isinstance(stored.error, TooDamagedError) and span.parts == 1:
@@ -317,7 +307,7 @@ class _Task:
         write_s = busy_s = 0.0
         extraction = Extraction(
             span, self.job.recipe, self.ops,
-            max_damaged=self.job.max_damaged, stop_at_damage=stop_at_damage,
+            max_damaged=self.job.options.max_damaged, stop_at_damage=stop_at_damage,
         )  # fmt: skip
         try:
             for window in extraction:

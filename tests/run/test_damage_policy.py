@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -16,6 +15,7 @@ from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.notes import NOTES, count_notes, join_notes
 from flowpipe.run import policy_shown
 from flowpipe.run.ledger import Ledger
+from flowpipe.run.options import WorkerOptions
 from flowpipe.run.plan import ShardPlan
 from flowpipe.run.spans import shard_name
 from flowpipe.run.worker import ShardJob, extract_shard
@@ -51,10 +51,9 @@ def extract(path: Path, tmp_path: Path, policy: str, max_damaged: float = 0.01) 
         shard=shard,
         recipe=RECIPE,
         device="cpu",
-        on_error=policy,
-        stall_s=60.0,
+        options=WorkerOptions(on_error=policy, max_damaged=max_damaged, stall_s=60),
     )
-    (outcome,) = extract_shard(replace(job, max_damaged=max_damaged))
+    (outcome,) = extract_shard(job)
     ledger = Ledger(store)
     ledger.write(outcome)
     ledger.close()
@@ -151,8 +150,7 @@ def test_a_damaged_part_of_a_split_video_fails(good: Path, tmp_path: Path) -> No
         shard=shard,
         recipe=RECIPE,
         device="cpu",
-        on_error="conceal",
-        stall_s=60.0,
+        options=WorkerOptions(on_error="conceal", stall_s=60),
     )
     (outcome,) = extract_shard(job)
     assert (outcome.status, outcome.reason) == ("failed", "corrupt")

@@ -16,6 +16,7 @@ from flowpipe.errors import BackendError, FlowpipeError, UnwritableError
 from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.run.cluster import Pool, local_pool
 from flowpipe.run.drive import Driver
+from flowpipe.run.options import WorkerOptions
 from flowpipe.run.plan import ShardPlan, select_spans
 from flowpipe.run.spans import shard_name
 from flowpipe.run.worker import ShardJob
@@ -60,8 +61,7 @@ def job(shard: ShardPlan, tmp_path: Path) -> ShardJob:
         shard=shard,
         recipe=RECIPE,
         device="cpu",
-        on_error="skip",
-        stall_s=60.0,
+        options=WorkerOptions(stall_s=60),
     )
 
 
@@ -130,7 +130,14 @@ def test_the_first_failure_ends_the_shard_under_fail(
     (tmp_path / "text.mp4").write_text("this is no video\n" * 100)
     broken = Span(VideoRecord("text", str(tmp_path / "text.mp4")))
     spans = (job.shard.spans[0], broken, job.shard.spans[1])
-    found = outcomes(pool, replace(job, on_error="fail", shard=select_spans(job.shard, spans)))
+    found = outcomes(
+        pool,
+        replace(
+            job,
+            options=WorkerOptions(on_error="fail", stall_s=60),
+            shard=select_spans(job.shard, spans),
+        ),
+    )
     assert {v: o.status for v, o in found.items()} == {"v0": "done", "text": "failed"}
     assert list(open_store(job.store).videos) == ["v0"]
 

@@ -27,6 +27,7 @@ from flowpipe.errors import RecipeError
 from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.run import ExtractJob, MissingVideos, Plan, RunOptions, Summary, plan_run, repair, run
 from flowpipe.run.cluster import remote_pool
+from flowpipe.run.options import WorkerOptions
 from flowpipe.run.stopping import is_stop_requested
 from flowpipe.run.supersede import supersede
 from flowpipe.store import adopt, verify_store
@@ -97,7 +98,8 @@ class StoreOfVideos:
         return self.edit(load_dataset(self.source()))
 
     def options(self, **options: Any) -> RunOptions:
-        return RunOptions(self.store, scheduler=self.scheduler, **options)
+        worker = WorkerOptions(on_error=options.pop("on_error", "skip"))
+        return RunOptions(self.store, scheduler=self.scheduler, worker=worker, **options)
 
     def job(self, **options: Any) -> ExtractJob:
         return ExtractJob(self.dataset(), self.source(), RECIPE, self.options(**options))

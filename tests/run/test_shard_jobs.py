@@ -18,6 +18,7 @@ from flowpipe.ops import cached_ops
 from flowpipe.ops.cpu import native_core
 from flowpipe.ops.cuda import process
 from flowpipe.ops.cuda.devices import gpus
+from flowpipe.run.options import WorkerOptions
 from flowpipe.run.plan import ShardPlan
 from flowpipe.run.spans import shard_name
 from flowpipe.run.worker import ShardJob, extract_shard
@@ -56,8 +57,7 @@ def extract(video: str, path: Path, folder: Path) -> bytes:
             shard=shard,
             recipe=RECIPE,
             device="cuda",
-            on_error="skip",
-            stall_s=60.0,
+            options=WorkerOptions(stall_s=60),
         )
     )
     assert outcome.status == "done", outcome
