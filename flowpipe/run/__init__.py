@@ -1,12 +1,13 @@
 """Data set + recipe -> a finished store: planning, workers, faults, resuming, repair."""
 
-from flowpipe.run.extraction import plan_run, run
+from flowpipe.run.extraction import run
 from flowpipe.run.interrupt import signals_interrupt_once
 from flowpipe.run.job import ExtractJob
 from flowpipe.run.ledger import Quarantine, policy_shown
 from flowpipe.run.missing import AbsentVideosError, MissingVideos
 from flowpipe.run.options import RunOptions
 from flowpipe.run.plan import Plan
+from flowpipe.run.planning import plan_run
 from flowpipe.run.progress import Listener, Progress
 from flowpipe.run.repair import repair
 from flowpipe.run.resources import cores_only_s
