@@ -127,7 +127,7 @@ def measure(store: Path, work: Path, backbone: str, modality: str, init: str) ->
     train_s, peak_mb, _ = command(*options, whole)
     run_and_kill((broken / LAST).exists, *options, broken)
     _, _, said = command(*options, broken)
-    found = re.search(r"going on at step \d+ of \d+", said)
+    found = re.search(r"resuming at step \d+ of \d+", said)
     one, other = (read_checkpoint(run / LAST)["model"] for run in (whole, broken))
     same = all(torch.equal(one[name], other[name]) for name in one)
     with (whole / "log.csv").open() as file:

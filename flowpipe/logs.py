@@ -1,4 +1,4 @@
-"""Names of the loggers. The library prints nothing; it logs, and programs choose what is shown."""
+"""Names of the loggers. The library logs and prints nothing; programs choose what is shown."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ LIBRARY = "flowpipe"
 OUTCOMES = f"{LIBRARY}.outcomes"
 """One record for each video of an extraction: a warning if it failed or lacks frames, else info."""
 COMMAND = f"{LIBRARY}.command"
-"""Name of the logger of all that commands print on stderr."""
+"""Name of the logger of everything that commands print on stderr."""
 
 
 class EscapingLogger(logging.LoggerAdapter[logging.Logger]):
-    """Logs texts with control characters escaped.
+    """Logger that escapes control characters.
 
     Ids, paths and messages may come from untrusted files, and log files are read on terminals.
     """

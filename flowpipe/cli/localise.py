@@ -32,7 +32,7 @@ _DEFAULT = LocalisationParams()
               )  # fmt: skip
 @WEIGHTS_OPTION
 @click.option("--split", default="all", show_default=True, metavar="NAME",
-              help="Split whose videos to take, such as test1.")  # fmt: skip
+              help="Split to localise, such as test1.")  # fmt: skip
 @click.option("--thresholds", metavar="LIST",
               help="Thresholds, shares of the range of a class's scores in a video, in [0, 1).  "
                    f"[default: {','.join(f'{one:g}' for one in _DEFAULT.thresholds)}]",
@@ -46,12 +46,12 @@ _DEFAULT = LocalisationParams()
 @click.option("--proposal-score", type=Choice(list(PROPOSAL_SCORES)),
               default=_DEFAULT.proposal_score,
               show_default=True,
-              help="Score of a proposal: its mean less that beside it, its mean, or its peak.",
+              help="Score of a proposal: its mean minus the mean beside it, its mean, or its peak.",
               )  # fmt: skip
 @click.option("--classes", type=click.IntRange(1), default=_DEFAULT.classes, show_default=True,
               help="Classes of a video that are localised, the best by M-TWI.")  # fmt: skip
 @click.option("--sigma", type=Number(0, min_open=True), default=_DEFAULT.sigma,
-              show_default=True, help="Width of soft-NMS: the smaller, the fewer overlaps.",
+              show_default=True, help="Width of soft-NMS; a smaller one suppresses more overlaps.",
               )  # fmt: skip
 @click.option("--most", type=click.IntRange(1), default=_DEFAULT.most, show_default=True,
               help="Largest number of intervals of a video.")  # fmt: skip

@@ -77,7 +77,7 @@ def warn_short_memory(path: str, count: int) -> None:
     count : int
         Frames of the window.
     """
-    words = f"too little device memory for {count_noun(count, 'frame')} at once; going on with"
+    words = f"too little device memory for {count_noun(count, 'frame')} at once; continuing with"
     warnings.warn(f"{path}: {words} {count // 2}", RuntimeWarning, stacklevel=3)
 
 

@@ -2,8 +2,8 @@
 
 ``OUT.partial`` keeps the rows of finished videos until ``OUT`` is written. It begins with a line of
 the settings of the run. Each video then has a line with its shape, followed by its values, float32.
-A line is the CRC-32 of JSON text, hexadecimal, and the text. The end of the file that a killed
-process left incomplete is cut off.
+A line is the CRC-32 of JSON text, hexadecimal, and the text. If a killed process left
+the end of the file incomplete, the end is cut off.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LINE_BYTES = 1 << 20
 """Longest line of a video, bytes."""
 
 
-class _Place(NamedTuple):
+class _Location(NamedTuple):
     """Values of one video in the file."""
 
     offset: int
@@ -84,7 +84,7 @@ class RowSpool:
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
         self._path = path
-        self._places: dict[tuple[str, str], _Place] = {}
+        self._locations: dict[tuple[str, str], _Location] = {}
         with translate_write_errors(path, _WHAT):
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             try:
@@ -107,22 +107,22 @@ class RowSpool:
         os.close(self._fd)
 
     def has(self, stream: str, video_id: str, rows: int) -> bool:
-        """Return whether the file has so many rows of a video.
+        """Return whether the file has all rows of a video.
 
         Parameters
         ----------
         stream, video_id : str
             Name of the stream; id of the video.
         rows : int
-            Rows of the video.
+            Number of rows of the video.
 
         Returns
         -------
         bool
-            True if it has them.
+            True if it has this number of rows.
         """
-        place = self._places.get((stream, video_id))
-        return place is not None and place.rows == rows
+        location = self._locations.get((stream, video_id))
+        return location is not None and location.rows == rows
 
     def add(
         self,
@@ -152,7 +152,7 @@ class RowSpool:
         line = _line([stream, video_id, *shape, zlib.crc32(payload)])
         with translate_write_errors(self._path, _WHAT):
             write_all(self._fd, line + payload)
-        self._places[stream, video_id] = _Place(self._end + len(line), *shape)
+        self._locations[stream, video_id] = _Location(self._end + len(line), *shape)
         self._end += len(line) + len(payload)
 
     def read(self, stream: str, video_id: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -170,17 +170,18 @@ class RowSpool:
         scores : float32 (R, C)
             Scores of its rows.
         """
-        place = self._places[stream, video_id]
-        content = os.pread(self._fd, place.bytes, place.offset)
-        both = np.frombuffer(content, "<f4").reshape(place.rows, -1)
-        return both[:, : place.features], both[:, place.features :]
+        location = self._locations[stream, video_id]
+        content = os.pread(self._fd, location.bytes, location.offset)
+        both = np.frombuffer(content, "<f4").reshape(location.rows, -1)
+        return both[:, : location.features], both[:, location.features :]
 
     def _lock(self) -> None:
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UsageError(
-                f"another flowpipe features writes {self._path}; wait for it, or choose another -o"
+                f"another process of flowpipe features writes {self._path}; wait for it, or choose "
+                "another -o"
             ) from None
         except OSError:
             pass  # a file system without locks
@@ -202,7 +203,7 @@ class RowSpool:
         settings = _value(first)
         if not isinstance(settings, dict):
             raise FormatError(
-                f"{self._path} is no file of finished videos, which flowpipe features writes "
+                f"{self._path} is not a file of finished videos, as flowpipe features writes "
                 "beside its output; delete or rename it"
             )
         self._end = len(first)
@@ -214,10 +215,10 @@ class RowSpool:
             file.seek(self._end)
             while isinstance(values := _value(line := file.readline(_LINE_BYTES)), list):
                 stream, video_id, rows, features, scores, checksum = values
-                place = _Place(self._end + len(line), rows, features, scores)
-                if zlib.crc32(content := file.read(place.bytes)) != checksum:
+                location = _Location(self._end + len(line), rows, features, scores)
+                if zlib.crc32(content := file.read(location.bytes)) != checksum:
                     break
-                self._places[stream, video_id] = place
+                self._locations[stream, video_id] = location
                 self._end += len(line) + len(content)
         os.ftruncate(self._fd, self._end)
         os.lseek(self._fd, self._end, os.SEEK_SET)

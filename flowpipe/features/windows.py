@@ -108,7 +108,7 @@ def cut_windows(pts_s: NDArray[np.float64], window: Extent, stride: Extent) -> W
         Length of a window.
     stride : Extent
         Distance of the starts of two windows. In seconds, a window begins with the frame that is
-        shown at its time, so that rounding does not add up.
+        shown at its time, so that rounding errors do not accumulate.
 
     Returns
     -------

@@ -260,7 +260,7 @@ class TVL1Solver:
         """Halve the pairs per call for this size, with a warning; return the new number."""
         warnings.warn(
             f"{self.ops.name}: too little device memory for {count_noun(pairs, 'pair')} of "
-            f"{size[1]}x{size[0]} at once; going on with {pairs // 2}",
+            f"{size[1]}x{size[0]} at once; continuing with {pairs // 2}",
             RuntimeWarning,
             stacklevel=2,
         )

@@ -161,7 +161,7 @@ def extract_job(
     cache_gb : float
         Largest size of the cache, GB.
     counting : callable, optional
-        Context manager that shows how far the clips of a generated data set are.
+        Context manager that shows the progress of making a generated data set.
 
     Returns
     -------

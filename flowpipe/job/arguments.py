@@ -1,6 +1,6 @@
-"""Arguments of `extract_job` as Python writes them -> checked values, as the command's options are.
+"""Arguments of `extract_job`, Python's values -> checked values, as of the command's options.
 
-A list of names, a pair of numbers and a mapping mean the same as the text of the option.
+A list of names, a pair of numbers or a mapping means the same as the text of the option.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def settings_of(value: Settings) -> list[str]:
 
 
 def check_choice(name: str, value: str, known: Collection[str]) -> None:
-    """Raise UsageError, with the nearest name, if a value is none of the known ones.
+    """Raise UsageError, with the nearest name, if a value is not one of the known ones.
 
     Parameters
     ----------

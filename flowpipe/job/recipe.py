@@ -20,7 +20,7 @@ def check_boxes(recipe: ExtractRecipe, *, there: bool) -> None:
     recipe : ExtractRecipe
         Recipe of the job.
     there : bool
-        True if the workers see the files of this machine.
+        True if the workers have access to the files of this machine.
     """
     boxes = recipe.warp.boxes
     if not boxes or recipe.flows < 2:
@@ -40,7 +40,7 @@ def list_shorthand(
     decoder: str | None,
     stream: int | None,
 ) -> list[str]:
-    """Return the changes of a recipe for which `extract_job` has arguments of their own.
+    """Return the changes of a recipe that `extract_job` takes as separate arguments.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def without_core(values: dict[str, Any]) -> tuple[dict[str, Any], str]:
     values : dict
         The same, or a changed copy.
     warning : str
-        What has been replaced and why; empty if nothing.
+        Message that says what has been replaced and why; empty if nothing has been.
     """
     core = native_core()
     chosen = values.get("flow", {"name": "tvl1"})

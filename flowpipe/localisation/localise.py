@@ -1,7 +1,8 @@
 """Fused scores along videos -> intervals: thresholds, proposals, soft-NMS.
 
-Scores of a row are the softmax of the streams' mean divided by a temperature. Scores of a video are
-that of its multi-scale temporal window integration (M-TWI). For the best classes of a video:
+The streams' mean is divided by a temperature. The scores of a row are its softmax. The scores of a
+video are the softmax of its multi-scale temporal window integration (M-TWI). For the best classes
+of a video:
 
 1. Scores along the video are smoothed by a moving average.
 2. Consecutive rows above a threshold are a proposal, which becomes an interval. A row extends to
@@ -42,8 +43,8 @@ class LocalisationParams:
     smooth_s: float = 2.0
     """Length of the moving average, seconds; 0 for none."""
     temperature: float = 5.0
-    """Divisor of the scores before the softmax. Networks trained on short clips are sure of a class
-    in the background too; a temperature above 1 keeps their scores apart."""
+    """Divisor of the scores before the softmax. Networks trained on short clips give a class a
+    high score in the background too; a temperature above 1 keeps the softmax from saturating."""
     proposal_score: ProposalScore = "contrast"
     """Score of a proposal, a key of `PROPOSAL_SCORES`."""
     classes: int = 5
@@ -185,8 +186,8 @@ def localise_video(
     params : LocalisationParams
         Settings.
     by_class : bool
-        Take the sigmoid of each score in place of the softmax, for networks trained with binary
-        cross-entropy.
+        True to take the sigmoid of each score instead of the softmax, for networks trained with
+        binary cross-entropy.
 
     Returns
     -------

@@ -21,7 +21,7 @@ def soft_nms(intervals: FloatArray, scores: FloatArray, sigma: float) -> FloatAr
         Confidences, 0 or more.
     sigma : float
         Width of the Gaussian: a confidence is multiplied by exp(-tIoU^2 / sigma) for each better
-        interval. The smaller, the more is suppressed.
+        interval. A smaller sigma suppresses more.
 
     Returns
     -------

@@ -72,7 +72,7 @@ def fuse_streams(
     streams : sequence of str
         Names of streams of the file.
     weights : sequence of float
-        Weight of each, 0 or more and one above 0.
+        Weight of each stream, at least 0; one is above 0.
 
     Returns
     -------

@@ -26,7 +26,7 @@ ON_GPU = Rates(frame_s=5e-3, frame_bytes=1000, gpu_s=1e-3, gpu_workers=8, stages
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch):
-    """Makes a machine of 8 cores on which flow was measured to take so long, in seconds."""
+    """Return a function that imitates a machine of 8 cores with measured seconds of flow."""
 
     def make(cpu_s: float | None, gpu_s: float) -> None:
         calls.clear()
@@ -82,7 +82,7 @@ def test_the_faster_device_is_taken(cpu_s, gpu_s, device, machine):
 
 
 def test_few_workers_keep_their_stages_in_parallel(machine):
-    """One worker with a GPU has a thread for each stage: the slowest of them counts, not all."""
+    """One worker with a GPU has a thread for each stage, so its slowest stage sets the rate."""
     machine(15e-3, 1e-3)
     assert chosen(workers=1).frames_per_s == pytest.approx(1 / 2e-3)
 
@@ -104,7 +104,7 @@ def test_each_device_is_measured_once_for_a_plan(any_device, machine):
     assert sorted(machine.calls) == ["cpu", "cuda"]
 
 
-def test_gpus_go_on_decoding_where_the_cores_compute(machine):
+def test_gpus_still_decode_if_the_cores_compute(machine):
     machine(1e-3, 1.0)
     found = chosen(decoder="nvdec", gpus=3)
     assert (found.device, found.gpus, found.workers) == ("cpu", 3, 6)
@@ -112,7 +112,7 @@ def test_gpus_go_on_decoding_where_the_cores_compute(machine):
 
 
 def test_cores_without_the_detector_are_not_taken(machine, monkeypatch):
-    """A GPU has AKAZE of its own; without it every video of the cores would fail."""
+    """The kernels of the GPU include AKAZE; on the cores every video would fail without it."""
     machine(1e-3, 1.0)
     assert chosen(modalities=["warped_flow"]).device == "cpu"
     monkeypatch.setattr(features, "own_features", lambda device: device == "cuda")
@@ -185,7 +185,7 @@ def test_the_stages_of_one_video_run_in_parallel_too(machine):
 
 
 def test_workers_of_a_scheduler_have_a_core_each(machine):
-    """Those of this machine are not theirs."""
+    """The cores of this machine do not limit them."""
     machine(15e-3, 1e-3)
     found = chosen(workers=64, gpus=0, scheduler="tcp://there:1", any_device=False)
     assert found.frames_per_s == pytest.approx(64 / 20e-3)

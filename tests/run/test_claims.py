@@ -1,4 +1,4 @@
-"""Runs on one store: overlapping runs are refused, and dead runs never block."""
+"""Runs on one store: overlapping runs are refused, and killed runs never block."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_only_different_shares_of_one_division_are_disjoint(
                 pass
 
 
-def test_of_runs_that_begin_at_the_same_moment_exactly_one_goes_on(tmp_path: Path) -> None:
+def test_exactly_one_of_the_runs_that_begin_together_continues(tmp_path: Path) -> None:
     runs, rounds = 4, 25
     barrier, answers = SPAWN.Barrier(runs), SPAWN.Queue()
     processes = [
@@ -126,11 +126,11 @@ def test_a_dead_run_on_another_machine_is_waited_for_once(tmp_path: Path) -> Non
 
 
 def do_while_waiting(do: Callable[[], None]) -> Callable[[str], None]:
-    """Do something on another thread, soon after the run has said that it waits."""
+    """Call a function on another thread, soon after the run has printed that it waits."""
     return lambda line: threading.Timer(0.2, do).start()
 
 
-def test_a_living_run_on_another_machine_refuses(tmp_path: Path) -> None:
+def test_a_run_is_refused_while_another_machine_runs_one(tmp_path: Path) -> None:
     path = run_elsewhere(tmp_path)
     beat = do_while_waiting(lambda: os.utime(path))
     with (
@@ -140,7 +140,7 @@ def test_a_living_run_on_another_machine_refuses(tmp_path: Path) -> None:
         pass
 
 
-def test_a_run_on_another_machine_that_ends_in_the_meantime_does_not_refuse(tmp_path: Path) -> None:
+def test_a_run_on_another_machine_that_ends_meanwhile_does_not_block(tmp_path: Path) -> None:
     path = run_elsewhere(tmp_path)
 
     def end() -> None:
@@ -152,7 +152,7 @@ def test_a_run_on_another_machine_that_ends_in_the_meantime_does_not_refuse(tmp_
 
 
 def test_the_clocks_of_machines_need_not_agree(tmp_path: Path) -> None:
-    """A start time in the future is that of a run which is there already, so it goes first."""
+    """A start time in the future belongs to an existing run, which has precedence."""
     path = run_elsewhere(tmp_path, started=time.time_ns() + 3600 * 10**9)
     beat = do_while_waiting(lambda: os.utime(path))
     with pytest.raises(UsageError), claim_store(tmp_path, say=beat):

@@ -67,7 +67,7 @@ def hurt(good: Path, tmp_path: Path) -> Path:
     chosen = sorted(packets, key=lambda p: p.dts)[25]
     content = bytearray(good.read_bytes())
     body = bytes(chosen)
-    # transport streams interleave headers, so a piece of the packet is looked for
+    # transport streams interleave headers, so the test searches for a piece of the packet
     at = content.find(body[40:100])
     assert at >= 0
     content[at : at + 60] = bytes([0xFF]) * 60
@@ -76,7 +76,9 @@ def hurt(good: Path, tmp_path: Path) -> Path:
     return path
 
 
-def test_each_policy_keeps_its_part_of_a_damaged_video(good: Path, tmp_path: Path) -> None:
+def test_each_policy_keeps_the_documented_frames_of_a_damaged_video(
+    good: Path, tmp_path: Path
+) -> None:
     path = hurt(good, tmp_path)
     for policy in ("skip", "fail"):
         refused = extract(path, tmp_path, policy)
@@ -111,7 +113,7 @@ def test_damage_below_the_share_is_done_and_noted(good: Path, tmp_path: Path) ->
     assert open_store(tmp_path / "store-skip").videos["clip"].meta["damage"]
 
 
-def test_a_whole_video_has_no_damage(good: Path, tmp_path: Path) -> None:
+def test_an_intact_video_has_no_damage(good: Path, tmp_path: Path) -> None:
     outcome = extract(good, tmp_path, "conceal")
     assert (outcome.status, outcome.reason, outcome.frames) == ("done", "", FRAMES)
     assert open_store(tmp_path / "store-conceal").videos["clip"].meta["damage"] == []

@@ -66,7 +66,7 @@ def job(shard: ShardPlan, tmp_path: Path) -> ShardJob:
 
 
 def die(job: ShardJob, position: int, words: str = "") -> None:
-    """Leave what a worker leaves that dies on the video at this position of the shard."""
+    """Leave the files of a worker that dies on the video at this position of the shard."""
     span = job.shard.spans[position] if position >= 0 else None
     job.heartbeat.write(span, 0, position)
     job.heartbeat.trace.write_text(words)
@@ -89,7 +89,7 @@ def test_a_video_whose_worker_died_gets_a_shard_of_its_own(pool: Pool, job: Shar
     assert not list(Path(job.heartbeat_folder).iterdir())
 
 
-def test_a_second_death_alone_is_the_fault_of_the_video(pool: Pool, job: ShardJob) -> None:
+def test_a_second_death_on_a_single_video_is_attributed_to_it(pool: Pool, job: ShardJob) -> None:
     die(job, 2)
     die(select_one(job, 2), 0, "Fatal Python error: Segmentation fault\n  in decode")
     found = outcomes(pool, job)
@@ -105,7 +105,7 @@ def test_a_stall_is_reported_as_a_stall(pool: Pool, job: ShardJob) -> None:
     assert outcomes(pool, job)["v0"].reason == "stalled"
 
 
-def test_a_death_while_publishing_is_no_video_s_fault(pool: Pool, job: ShardJob) -> None:
+def test_a_death_while_publishing_is_not_attributed_to_a_video(pool: Pool, job: ShardJob) -> None:
     die(job, -1)
     found = outcomes(pool, job)
     assert {o.status for o in found.values()} == {"done"}
@@ -142,7 +142,7 @@ def test_the_first_failure_ends_the_shard_under_fail(
     assert list(open_store(job.store).videos) == ["v0"]
 
 
-def test_a_store_that_cannot_be_written_stops_the_run_and_blames_no_video(
+def test_a_store_that_cannot_be_written_stops_the_run_and_quarantines_no_video(
     pool: Pool, job: ShardJob
 ) -> None:
     shards = Path(job.store) / "shards"
@@ -158,7 +158,7 @@ def test_a_worker_that_does_not_see_the_run_folder_is_reported(pool: Pool, job: 
         outcomes(pool, job)
 
 
-def test_errors_keep_their_kind_on_the_way_from_a_worker(pool: Pool, job: ShardJob) -> None:
+def test_errors_of_a_worker_keep_their_class(pool: Pool, job: ShardJob) -> None:
     with pytest.raises(FlowpipeError) as caught:
         outcomes(pool, replace(job, device="abacus"))
     assert caught.value.reason == "backend"

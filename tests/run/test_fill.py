@@ -1,4 +1,4 @@
-"""The number of workers follows cores, memory, and what a worker takes of a GPU."""
+"""The number of workers follows from the cores, the memory, and a worker's use of a GPU."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ print(found.gpu_workers, found.worker_bytes, found.gpu_s > 0)
 
 
 def measure(*videos: Path, **environment: str) -> tuple[int, int, bool]:
-    """Workers that a GPU of the emulator has room for, memory of one, whether a GPU computed."""
+    """Number of workers that fit an emulated GPU, memory of one, and whether a GPU computed."""
     done = subprocess.run(
         [sys.executable, "-c", MEASURED, *videos], capture_output=True, text=True, check=False,
         env={**os.environ, "PYTHONPATH": python_path(ROOT, STAND_IN), **environment},
@@ -163,8 +163,8 @@ def measure(*videos: Path, **environment: str) -> tuple[int, int, bool]:
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++ for the emulated kernels")
 @pytest.mark.skipif(not native_core().available, reason=native_core().reason or "none")
-def test_what_a_worker_takes_of_a_gpu_is_measured(tmp_path: Path) -> None:
-    """A GPU of twice the memory has room for more workers; one that is exclusive, for one."""
+def test_the_gpu_memory_of_a_worker_is_measured(tmp_path: Path) -> None:
+    """More workers fit a GPU of twice the memory; an exclusive GPU takes one."""
     found = []
     for gpu_bytes in (512 << 20, 1024 << 20):
         shared = tmp_path / str(gpu_bytes)
@@ -180,7 +180,7 @@ def test_what_a_worker_takes_of_a_gpu_is_measured(tmp_path: Path) -> None:
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++ for the emulated kernels")
 @pytest.mark.skipif(not native_core().available, reason=native_core().reason or "none")
 def test_a_decoder_on_the_gpu_takes_its_memory_too(tmp_path: Path) -> None:
-    """With sessions of 128 MB, three or four workers fit into 1 GB; more did without."""
+    """With sessions of 128 MB, three or four workers fit into 1 GB; without, more fit."""
     video = encode_video(tmp_path / "a.mp4", moving_clip(5))
     machine = environment(tmp_path / "driver")
     machine["PYTHONPATH"] = python_path(STAND_IN, *machine["PYTHONPATH"].split(os.pathsep))

@@ -1,4 +1,4 @@
-"""The first signal ends a run and says so, also where a shell makes it ignore Ctrl-C."""
+"""The first signal ends a run with a message, even if a shell makes it ignore Ctrl-C."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_block_inside_another_writes_the_notice_of_the_outer_one(handler: str)
     assert (done.returncode, done.stdout, done.stderr) == (0, "interrupted\n", "stopping\n")
 
 
-def test_the_handlers_are_those_of_before_after_the_block() -> None:
+def test_the_block_restores_the_former_handlers() -> None:
     from flowpipe.run.interrupt import signals_interrupt_once
 
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]

@@ -93,7 +93,7 @@ def test_ids_never_become_paths(tmp_path: Path) -> None:
     assert len(quarantine.read()) == 5
 
 
-def test_an_entry_torn_by_a_power_cut_gives_the_video_another_chance(tmp_path: Path) -> None:
+def test_a_video_with_an_incomplete_entry_is_tried_again(tmp_path: Path) -> None:
     quarantine = Quarantine(tmp_path)
     quarantine.add(fail(tmp_path, video_id="torn"), "skip")
     (entry,) = (tmp_path / "quarantine").iterdir()
@@ -122,7 +122,9 @@ def test_a_full_disk_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("reason", sorted(RETRIED))
-def test_failures_that_are_not_the_video_s_fault_are_retried(reason: str, tmp_path: Path) -> None:
+def test_failures_with_another_cause_than_the_video_are_retried(
+    reason: str, tmp_path: Path
+) -> None:
     video = tmp_path / "v.mp4"
     video.write_bytes(b"whole")
     quarantine = Quarantine(tmp_path / "store")
@@ -141,7 +143,7 @@ def test_failures_that_are_not_the_video_s_fault_are_retried(reason: str, tmp_pa
         b' "source_bytes": 1, "source_mtime_ns": 1, "on_error": "skip"}',
     ],
 )  # fmt: skip
-def test_a_torn_or_hostile_quarantine_file_gives_its_video_another_chance(
+def test_a_video_with_a_damaged_quarantine_file_is_tried_again(
     content: bytes, tmp_path: Path
 ) -> None:
     quarantine = Quarantine(tmp_path / "store")

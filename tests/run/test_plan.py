@@ -84,7 +84,7 @@ def test_videos_are_counted_and_not_their_parts() -> None:
     assert (plan.done, plan.quarantined, plan.videos, plan.spans) == (1, 1, 1, 2)
 
 
-def test_shards_get_smaller_with_more_workers_but_not_without_end() -> None:
+def test_shards_get_smaller_with_more_workers_down_to_a_limit() -> None:
     spans = [(span(f"v{k}"), 400_000) for k in range(400)]
     few = make_plan(
         spans, (), SAMPLE, Resources(rates=Rates(frame_s=0.02, frame_bytes=36_000), workers=1)
@@ -95,7 +95,7 @@ def test_shards_get_smaller_with_more_workers_but_not_without_end() -> None:
     assert len(few.shards) < len(many.shards) < len(spans)
 
 
-def test_a_shard_is_named_by_what_is_in_it() -> None:
+def test_the_name_of_a_shard_depends_on_its_content() -> None:
     a, b = span("a"), span("b")
     assert shard_name([a.key, b.key]) == shard_name([span("a").key, span("b").key])
     groups = ([a], [b], [a, b], [span("a", 0, 2)])
@@ -138,7 +138,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 SPLIT_S = 0.5
 
 
-def test_no_file_stops_the_planning_of_others(clip: Path, tmp_path: Path) -> None:
+def test_a_broken_file_does_not_stop_the_planning_of_others(clip: Path, tmp_path: Path) -> None:
     whole = clip.read_bytes()
     assert len(whole) > SPLIT_S * LEAST_BYTES_PER_S
     for name, content in {

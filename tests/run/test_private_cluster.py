@@ -1,4 +1,4 @@
-"""Who can connect to a local cluster: its ports as the system lists them, and strangers."""
+"""Access to a local cluster: its listening ports, and connections without a certificate."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def pool(request: pytest.FixtureRequest) -> Iterator[Pool]:
         yield pool
 
 
-def test_every_port_is_local_and_refuses_who_has_no_certificate(pool: Pool) -> None:
+def test_every_port_is_local_and_refuses_clients_without_a_certificate(pool: Pool) -> None:
     found = set(ports.list_listening(os.getpid()))
     assert len(found) == 5  # the scheduler, and a nanny and a worker twice
     assert [port for port in found if not port.is_local] == []
@@ -49,7 +49,7 @@ def test_every_port_is_local_and_refuses_who_has_no_certificate(pool: Pool) -> N
 
 
 def try_address(address: str, uid: int) -> dict[str, str]:
-    """What becomes of a user's ways to run code at an address."""
+    """Results of a user's attempts to run code at an address."""
     done = subprocess.run(
         [sys.executable, SCRIPT, address, str(uid)], capture_output=True, text=True, timeout=200,
         env={**os.environ, "PYTHONPATH": python_path(ROOT)},
@@ -60,7 +60,7 @@ def try_address(address: str, uid: int) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("uid", [os.getuid(), NOBODY], ids=["same_user", "nobody"])
-def test_strangers_cannot_run_code(pool: Pool, uid: int) -> None:
+def test_other_users_cannot_run_code(pool: Pool, uid: int) -> None:
     if uid != os.getuid() and os.getuid() != 0:
         pytest.skip("needs root to be another user")
     for port in set(ports.list_listening(os.getpid())):
@@ -69,8 +69,8 @@ def test_strangers_cannot_run_code(pool: Pool, uid: int) -> None:
         assert [way for way, what in said.items() if what.startswith("ran as")] == []
 
 
-def test_a_stranger_gets_in_with_the_defaults_of_dask() -> None:
-    """So that the test above can fail."""
+def test_another_user_can_run_code_with_the_defaults_of_dask() -> None:
+    """This shows that the test above can fail."""
     with LocalCluster(n_workers=1, processes=False, protocol="tcp", dashboard_address=":0") as open:
         address = open.scheduler_address.removeprefix("tcp://")
         assert try_address(address, os.getuid())["tcp"] == f"ran as {os.getuid()} in {os.getpid()}"
@@ -78,7 +78,7 @@ def test_a_stranger_gets_in_with_the_defaults_of_dask() -> None:
         assert others and {ports.try_tls(port) for port in others} == {ports.NO_TLS}
 
 
-def test_a_new_worker_after_a_death_is_as_closed() -> None:
+def test_a_replaced_worker_requires_a_certificate_too() -> None:
     before = set(ports.list_listening(os.getpid()))
     with local_pool(1) as pool:
         pool.submit(die, 0)

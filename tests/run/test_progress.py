@@ -1,4 +1,4 @@
-"""What a run prints while it works: finished videos, also those of unfinished shards."""
+"""Progress of a run: it counts finished videos, also those of unfinished shards."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def last(console: Console) -> str:
     return console.file.getvalue().splitlines()[-1]
 
 
-def test_videos_are_counted_and_move_while_shards_are_in_work(console: Console):
+def test_finished_videos_of_unfinished_shards_are_counted(console: Console):
     plan = plan_of(1, 3, 1)
     spans = plan.shards[0].spans
     with ExtractionDisplay() as display:
@@ -95,7 +95,7 @@ def test_a_video_counts_when_its_last_part_is_done(console: Console):
             assert summary.counts["done"] == videos
 
 
-def test_quiet_prints_failures_alone(console: Console):
+def test_quiet_prints_only_failures(console: Console):
     plan = plan_of(1, 1)
     with ExtractionDisplay(quiet=True) as display:
         shown = RunProgress(plan, display)

@@ -67,7 +67,7 @@ class StoreOfVideos:
     scheduler: str
     clips: list[Path]
     edit: Callable[[Dataset], Dataset] = field(default=lambda dataset: dataset)
-    """What is changed of the data set before it is used."""
+    """Edit of the data set before it is used."""
 
     @property
     def videos(self) -> Path:
@@ -78,7 +78,7 @@ class StoreOfVideos:
         return self.root / "store"
 
     def put(self, name: str, clip: int) -> Path:
-        """Put a clip into the folder under a name, in place of what was there."""
+        """Put a clip into the folder under a name; an existing file is replaced."""
         path = self.videos / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
@@ -120,7 +120,7 @@ class StoreOfVideos:
         return {k: v.meta["source"]["sha256"] for k, v in open_store(self.store).videos.items()}
 
     def has(self, clips: dict[str, int]) -> None:
-        """Assert that the store is whole and holds these clips by id, once each, and no others."""
+        """Assert that the store is intact and holds exactly these clips by id, once each."""
         wanted = {
             k: hashlib.sha256(self.clips[v].read_bytes()).hexdigest() for k, v in clips.items()
         }
@@ -282,7 +282,7 @@ def test_an_older_shard_that_was_copied_is_removed_by_the_next_run(place: StoreO
     place.has({"a.mp4": 0, "b.mp4": 3, "c.mp4": 2})
 
 
-def test_a_file_that_was_touched_is_hashed_once(place: StoreOfVideos) -> None:
+def test_a_file_with_a_new_modification_time_is_hashed_once(place: StoreOfVideos) -> None:
     path = place.put("a.mp4", 0)
     place.extract()
     os.utime(path, ns=(1, 10**18))
@@ -492,7 +492,7 @@ def test_retry_reaches_partial_videos(place: StoreOfVideos) -> None:
     assert place.plan(retry="too_small").changes.lines() == []
 
 
-def test_the_next_run_finds_the_workers_of_a_scheduler_as_they_were(scheduler: str) -> None:
+def test_a_run_leaves_the_workers_of_a_scheduler_unchanged(scheduler: str) -> None:
     found = []
     for _ in range(2):
         with remote_pool(scheduler) as pool:

@@ -33,7 +33,7 @@ def workers() -> set[int]:
 
 @contextmanager
 def kill_workers(is_next: Callable[[set[int]], bool]) -> Iterator[set[int]]:
-    """Kill workers as soon as they appear, while `is_next` of those killed so far says so."""
+    """Kill workers as soon as they appear, while `is_next` of those killed so far is true."""
     before, killed, over = workers(), set[int](), threading.Event()
 
     def kill() -> None:
@@ -75,7 +75,7 @@ def test_workers_that_never_start_are_reported(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_worker_that_restarts_slowly_is_waited_for() -> None:
-    """Whatever the user's own settings of Dask say: a busy machine takes its time."""
+    """The user's settings of Dask do not matter: workers start slowly on a busy machine."""
     with (
         dask.config.set({"distributed.deploy.lost-worker-timeout": "500 ms"}),
         local_pool(1) as pool,
@@ -101,7 +101,7 @@ def test_a_worker_has_more_time_to_connect_than_dask_has() -> None:
 def test_a_run_whose_workers_cannot_be_started_again_ends(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Their folder is gone, and a file is where it was."""
+    """Their folder has been replaced by a file."""
     folder = tmp_path / "scratch"
     folder.mkdir()
     monkeypatch.setattr(cluster, "scratch_folder", lambda kind: nullcontext(folder))
@@ -117,7 +117,7 @@ def test_a_run_whose_workers_cannot_be_started_again_ends(
 
 
 def test_a_stopped_worker_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its own watchdog is stopped with it."""
+    """The watchdog in the worker is stopped too."""
     monkeypatch.setattr(cluster, "FROZEN_S", 5)
     with local_pool(1, stall_s=1) as pool:
         pid = pid_of_worker(pool)

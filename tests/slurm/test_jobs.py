@@ -213,9 +213,9 @@ def test_a_training_queues_itself_again_and_goes_on(tmp_path: Path) -> None:
         assert states(job) == {"": "PENDING"}, log.read_text()
         # Slurm holds a job that queued itself again for some minutes; an operator need not wait.
         subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=True)
-        wait_until(lambda: "going on at step" in log.read_text() or has_ended(job))
+        wait_until(lambda: "resuming at step" in log.read_text() or has_ended(job))
         assert "time limit: the job is requeued" in log.read_text()
-        assert "going on at step" in log.read_text()
+        assert "resuming at step" in log.read_text()
     finally:
         subprocess.run(["scancel", "--quiet", job])
     wait_until(lambda: has_ended(job))

@@ -42,7 +42,7 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Made]:
 
 
 def maker(default: Path, rng: np.random.Generator) -> MakeStore:
-    """A function that makes stores, at a path of their own or at this one."""
+    """Return a function that makes stores, each at a new path or at the given one."""
 
     def make(
         *shards: Sequence[tuple[Any, ...]],

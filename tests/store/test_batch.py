@@ -1,4 +1,4 @@
-"""The compiled reader: the pixels that Python reads of any part, and errors for all damage."""
+"""The compiled reader: any crop has the pixels of the Python reader; all damage is an error."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def make(folder: Path, params) -> Path:
 
 
 def memory(modality: str, length: int, size: tuple[int, int] = (HEIGHT, WIDTH)) -> np.ndarray:
-    """What images are decoded into, filled with a value that shows where nothing was written."""
+    """Array to decode into, filled with a value that shows where nothing was written."""
     height, width = size
     shape = (height, 2 * width) if modality == "flow" else (height, width, 3)
     return np.full((length, *shape), 77, np.uint8)
@@ -61,7 +61,7 @@ def planes(images: np.ndarray, modality: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_whole_images_are_those_that_python_reads(path: Path, threads: int) -> None:
+def test_whole_images_equal_those_of_the_python_reader(path: Path, threads: int) -> None:
     store = open_store(path)
     requests = [(v, m, s, 3) for v in ("b", "cut", "a") for m in MODALITIES for s in (0, 3, 4)]
     outs = [memory(modality, 3) for _, modality, _, _ in requests]
@@ -82,7 +82,7 @@ def test_compiled_code_reads_all_images_of_one_shard(path: Path, monkeypatch) ->
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
-def test_any_part_is_exact(path: Path, data: st.DataObject) -> None:
+def test_any_crop_is_exact(path: Path, data: st.DataObject) -> None:
     store = open_store(path)
     modality = data.draw(st.sampled_from(MODALITIES))
     top = data.draw(st.integers(0, HEIGHT - 1))
@@ -131,7 +131,7 @@ def test_wrong_arguments_are_refused(path: Path) -> None:
     ("check", "at_byte", "wanted"),
     [(True, 700, "does not have its CRC"), (False, 0, "not a JPEG file")],
 )
-def test_damage_is_found_and_named(
+def test_damage_is_detected_and_located(
     path: Path, tmp_path: Path, check: bool, at_byte: int, wanted: str
 ) -> None:
     damaged = tmp_path / "store"

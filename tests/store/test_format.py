@@ -63,7 +63,7 @@ def shard(made_once, tmp_path) -> Path:
     return path
 
 
-def test_what_is_written_keeps_every_clause(shard):
+def test_the_writer_keeps_every_clause(shard):
     assert clauses(shard, decode=True) == set()
 
 
@@ -94,7 +94,7 @@ def documented_tables() -> dict[str, tuple[str, np.dtype[Any] | str, str]]:
 
 
 def declared_tables() -> dict[str, tuple[str, np.dtype[Any] | str]]:
-    """The same of `layout`, without descriptions."""
+    """Shape and type of every table that `layout` declares, by path."""
     tables = {layout.VIDEOS: layout.VIDEO_TABLES, layout.FRAMES: (layout.PTS,)}
     of_images = dict.fromkeys(t for name in MODALITIES for t in layout.image_tables(name))
     tables[f"{layout.STREAMS}/MODALITY"] = (*layout.ENTRY_TABLES, *of_images, layout.BYTES)
@@ -205,7 +205,7 @@ def test_the_worked_example_of_the_document_is_right(tmp_path):
 
 
 def test_three_lines_read_an_image(make_store, monkeypatch, tmp_path):
-    """The code of section 4, run as it stands."""
+    """The code of section 4 runs unchanged."""
     made = make_store([("a", 5)], params=codec.JpegParams())
     code = re.search(r"## 4\..*?```python\n(.*?)```", FORMAT, re.DOTALL)[1]
     monkeypatch.chdir(tmp_path)
@@ -219,7 +219,7 @@ def test_three_lines_read_an_image(make_store, monkeypatch, tmp_path):
 
 
 def test_the_seal_is_that_of_section_5(shard):
-    """Computed anew from the text of section 5."""
+    """The test computes the seal by the text of section 5."""
 
     def text(value: str) -> bytes:
         return len(value.encode()).to_bytes(8, "little") + value.encode()
@@ -513,7 +513,7 @@ def test_S23_parts_join(make_store, tmp_path, rng):
     }  # fmt: skip
 
 
-def test_S24_what_counts_of_copies(make_store, tmp_path):
+def test_S24_choice_among_copies(make_store, tmp_path):
     made = make_store([("s", 4, 0, 2), ("s", 3, 1, 2), ("x", 3)], [("y", 3)])
     whole = make_store([("s", 7), ("x", 5)], path=tmp_path / "whole")
     shutil.copy(whole.shards[0], made.path / "shards" / "shard-z.h5")
@@ -568,7 +568,7 @@ def test_S27_lines_of_the_manifest(shard):
     assert values["keys"] == [["a", 0, 1], ["b", 0, 1]]
 
 
-def test_S28_what_was_published_is_there(shard):
+def test_S28_published_shards_exist(shard):
     manifest = read_manifest(shard.parent.parent)
     assert not manifest.lost({shard.name: read_shard(shard).attrs["seal"]})
     assert manifest.lost({}) and manifest.lost({shard.name: "0" * 64})
@@ -614,7 +614,7 @@ def test_S30_the_writer_refuses_times_that_do_not_increase(tmp_path, modality):
             writer.commit({})
 
 
-def test_S29_the_latest_record_counts(shard):
+def test_S29_the_latest_record_is_used(shard):
     store, seal = shard.parent.parent, read_shard(shard).attrs["seal"]
     for label in (1, 2):
         log_records(store, {(shard.name, seal): [VideoRecord("a", "/a.avi", labels=(label,))]})

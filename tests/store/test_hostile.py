@@ -30,7 +30,7 @@ FLIPS = int(os.environ.get("FLOWPIPE_FUZZ", "150"))
 
 
 def answers(store: Path) -> list[bytes]:
-    """All that a reader can be asked, as bytes."""
+    """Everything that a reader can read, as bytes."""
     opened, said = open_store(store, refresh=False), []
     for video_id, video in opened.videos.items():
         said += [video_id.encode(), repr((video.meta, video.frames, video.images)).encode()]
@@ -239,7 +239,7 @@ def test_shards_of_a_hostile_index_are_refused(small_store, change):
 
 
 @pytest.mark.parametrize("record", [{}, {"video_id": "a"}, {"video_id": "a", "path": 3}, None])
-def test_records_of_a_hostile_manifest_are_a_fault(small_store, record):
+def test_records_of_a_hostile_manifest_are_ignored_and_reported(small_store, record):
     name, seal = next((f.name, f.seal) for f in open_store(small_store.path).catalogue.shards)
     (log,) = (small_store.path / "manifest").iterdir()
     number = len(log.read_bytes().splitlines())
@@ -284,7 +284,7 @@ def test_a_shard_cut_in_place_under_a_reader_is_an_error(small_store):
 
 @pytest.mark.skipif(snippet_reader().library is None, reason="the compiled reader was not built")
 def test_the_compiled_reader_bounds_every_number(small_store):
-    """Offsets that change after the store was opened cost an error, never memory."""
+    """Offsets that change after the store was opened raise an error and allocate no memory."""
     store = open_store(small_store.path)
     out = np.zeros((2, 6, 8, 3), np.uint8)
     store.read_into([("a", "rgb", 0, 2)], [out])

@@ -37,7 +37,7 @@ SIZES = ((48, 80), (37, 51), (33, 17), (16, 16), (9, 90), (90, 5), (3, 3), (1, 1
 
 
 def image(kind: str, height: int, width: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """A BGR picture: with `edges` its coefficients are as large as they can be."""
+    """A BGR image; with `edges` its coefficients have the largest possible values."""
     if kind == "smooth":
         coarse = rng.integers(0, 256, (4, 5, 3)).astype(np.float32)
         whole = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
@@ -177,8 +177,10 @@ def usual(store: Store, modality: str) -> list[str]:
     reason="the decoder is for x86 with AVX2",
 )  # fmt: skip
 @pytest.mark.parametrize("modality", ["rgb", "flow"])
-def test_usual_files_are_not_left_to_libjpeg(stores: dict[str, Store], modality: str) -> None:
-    """Else all tests of pixels here would pass without the decoder."""
+def test_usual_files_are_decoded_by_the_compiled_decoder(
+    stores: dict[str, Store], modality: str
+) -> None:
+    """Otherwise all tests of pixels here would pass without the decoder."""
     store, count = stores[modality], reader.library.flowpipe_snippets_by_libjpeg
     before = count()
     for video_id in usual(store, modality):
@@ -281,7 +283,7 @@ LARGE = "110010"  # 50 in 6 bits, times 255 beyond what any image has
 def test_gray_files_at_the_limits_of_the_format(
     tmp_path: Path, change: Callable[[bytearray], None], bits: str, refused: bool
 ) -> None:
-    """What no encoder writes, yet every code of it is one of the file's tables."""
+    """No encoder writes such files, but each of their codes is in the file's tables."""
     plain = written(np.zeros((8, 16), np.uint8), cv2.IMWRITE_JPEG_QUALITY, 1)
     store = open_store(store_of(tmp_path / "store", "flow", [with_bits(plain, 2 * bits, change)]))
     assert read_as_by_libjpeg(store, "v0000", "flow") is not refused

@@ -68,7 +68,7 @@ def test_a_shard_copied_over_another_is_a_problem(make_store):
     assert clauses(made.path) == [(made.shards[1].name, "S28")]
 
 
-def test_unknown_shards_are_adopted(make_store):
+def test_unknown_shards_are_added_to_the_manifest(make_store):
     made = make_store([("a", 7)], [("b", 7)])
     for name in manifest_files(made.path):
         path = made.path / "manifest" / name
@@ -118,7 +118,7 @@ def test_new_records_are_read_and_survive_a_new_index(make_store):
 
 
 @pytest.mark.parametrize("kind", ["dangling link", "pipe", "folder"])
-def test_what_cannot_be_checked_is_a_problem(make_store, kind):
+def test_a_shard_that_cannot_be_checked_is_a_problem(make_store, kind):
     made = make_store([("a", 7)])
     odd = made.path / "shards" / "odd.h5"
     if kind == "pipe":

@@ -1,4 +1,4 @@
-"""The manifest records what a store has published, whatever happens to its file."""
+"""The manifest records published shards, and damage to its file is detected."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def log(store: Path) -> Path:
     return store / "manifest" / name
 
 
-def test_publishing_a_shard_is_noted_with_its_seal_and_content(make_store):
+def test_a_published_shard_is_recorded_with_its_seal_and_content(make_store):
     made = make_store([("a", 7), ("s", 5, 0, 2)], [("s", 4, 1, 2)])
     manifest = read_manifest(made.path)
     assert not manifest.faults
@@ -49,7 +49,7 @@ def test_removing_takes_one_publication_back(tmp_path):
     assert set(manifest.lost({"a.h5": "one"})) == {"a.h5", "b.h5"}
 
 
-def test_the_latest_record_and_class_names_count(tmp_path):
+def test_the_latest_record_and_class_names_are_used(tmp_path):
     for label in (1, 2):
         log_records(tmp_path, {("a.h5", "one"): [VideoRecord("v", "/v.avi", labels=(label,))]})
         log_class_names(tmp_path, ["a", "b", "c"][: label + 1])
@@ -59,7 +59,7 @@ def test_the_latest_record_and_class_names_count(tmp_path):
 
 
 @pytest.mark.parametrize("at", range(0, 400, 7))
-def test_every_changed_byte_is_found(tmp_path, at):
+def test_every_changed_byte_is_detected(tmp_path, at):
     for number in range(4):
         log_published(tmp_path, f"{number}.h5", f"{number:064x}", [("v", number, 4)])
     path = log(tmp_path)
@@ -69,7 +69,7 @@ def test_every_changed_byte_is_found(tmp_path, at):
     assert read_manifest(tmp_path).faults
 
 
-def test_missing_lines_are_found(tmp_path):
+def test_missing_lines_are_detected(tmp_path):
     for number in range(4):
         log_published(tmp_path, f"{number}.h5", f"{number:064x}", [("v", number, 4)])
     path = log(tmp_path)

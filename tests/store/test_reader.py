@@ -93,7 +93,7 @@ def test_unknown_names_are_refused_with_the_nearest(make_store):
     assert "zz" not in store.videos
 
 
-def test_snippets_keep_the_order_asked_for(make_store):
+def test_snippets_keep_the_requested_order(make_store):
     made = make_store([("a", 12), ("b", 9)], [("c", 9)])
     store = open_store(made.path)
     requests = [("c", "flow", 3, 2), ("a", "rgb", 11, 1), ("b", "flow", 0, 8), ("a", "rgb", 0, 5)]
@@ -124,7 +124,7 @@ def test_parts_of_a_split_video_read_as_one(make_store):
     made = make_store(
         [("s", 5, 2, 3), ("s", 6, 0, 3), ("x", 3)], [("s", 4, 1, 3)], modalities=("rgb", "flow")
     )
-    # The factory joins in writing order: put it right by part.
+    # The factory joins parts in the order of writing; this sorts them by part.
     store = open_store(made.path)
     video = store.videos["s"]
     assert video.frames == 15 and video.images == {"rgb": 15, "flow": 14} and video.parts == 3
@@ -204,7 +204,7 @@ def test_processes_read_the_same(make_store, method):
 
 @contextmanager
 def few_descriptors():
-    """Let this process open few files: a store that is opened then keeps 16 shards open."""
+    """Let this process open few files, so that a store keeps only 16 shards open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 64), hard))
     try:
@@ -283,7 +283,7 @@ def test_a_shard_truncated_under_an_open_reader_is_refused(make_store):
 
 
 def test_an_index_truncated_under_an_open_reader_does_no_harm(make_store):
-    """In a process of its own: the signal that mapped memory would bring kills."""
+    """The test runs in its own process, because a fault in mapped memory kills the process."""
     made = make_store([("a", 7)])
     open_store(made.path)  # writes the index
     code = (
@@ -327,7 +327,7 @@ def test_a_folder_that_is_no_store_is_refused(tmp_path):
 
 def test_a_store_in_a_read_only_folder_is_read(make_store):
     made = make_store([("a", 7)])
-    # root may write anywhere, so the refusal is made by a folder in the index's place
+    # root may write anywhere; a folder named like the index makes the write fail for root too
     (made.path / "index.h5").mkdir()
     assert open_store(made.path).videos["a"].frames == 7
 
@@ -377,7 +377,7 @@ def test_stray_bytes_in_file_names_survive(tmp_path, rng):
     assert open_store(tmp_path).videos["v"].meta["record"]["path"] == path
 
 
-def test_damaged_tables_are_refused_when_first_seen(make_store):
+def test_damaged_tables_are_refused_when_the_store_is_opened(make_store):
     made = make_store([("a", 7)])
     with h5py.File(made.shards[0], "r+") as file:
         file["streams/flow/offset"][2] += 1

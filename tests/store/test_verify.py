@@ -1,4 +1,4 @@
-"""Verify finds every damage and survives what damage does to HDF5."""
+"""Verify detects every damage and survives crashes of HDF5 on damaged files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FLIPS = int(os.environ.get("FLOWPIPE_FUZZ", "150"))
 
 
 def read_all(path: Path) -> dict[str, object]:
-    """All that a shard says, payloads included."""
+    """All values of a shard, payloads included."""
     shard, found = read_shard(path, seal=False), {}
     found["attrs"], found["entries"] = dict(shard.attrs), shard.entries
     found["pts_s"] = shard.pts_s.tobytes()
@@ -44,8 +44,8 @@ def digest_of(path: Path) -> str:
         return file.attrs["recipe_digest"]
 
 
-def test_every_flip_is_found_or_changes_nothing(make_store, rng, tmp_path):
-    """Each byte of payloads and tables is covered; a byte that nothing reads may change unseen."""
+def test_every_flip_is_detected_or_changes_no_value(make_store, rng, tmp_path):
+    """Each byte of payloads and tables is covered; a byte that nothing reads is an exception."""
     made = make_store(
         [("a", 7), ("b", 4)], modalities=("rgb", "warped_flow"), params=codec.JpegParams()
     )
@@ -89,7 +89,7 @@ def test_every_byte_of_payloads_and_tables_is_covered(make_store, tmp_path):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.6, 0.95])
-def test_a_truncated_shard_is_found(make_store, share):
+def test_a_truncated_shard_is_detected(make_store, share):
     made = make_store([("a", 7)], [("b", 7)])
     size = made.shards[0].stat().st_size
     with h5py.File(made.shards[0]) as file:
@@ -114,7 +114,7 @@ def test_blocks_of_noise_never_crash_the_process(make_store, rng):
         assert bad <= {made.shards[0].name} and (bad or truth_kept or at > 0)
 
 
-def test_a_bad_payload_is_named(make_store):
+def test_a_bad_payload_is_located(make_store):
     made = make_store([("a", 7), ("b", 7)])
     planes = made.planes["b"]["flow"][3].transpose(1, 0, 2).tobytes()
     content = bytearray(made.shards[0].read_bytes())
@@ -155,7 +155,7 @@ def test_damaged_tables_are_not_salvaged(make_store):
             salvage(made.shards[0], writer, {})
 
 
-def test_a_payload_of_another_kind_is_found(make_store, rng):
+def test_a_payload_of_another_codec_is_detected(make_store, rng):
     """A shard whose checksums are right but whose bytes are no images of the recorded codec."""
     from store_making import record
 
@@ -176,7 +176,7 @@ def test_a_payload_of_another_kind_is_found(make_store, rng):
     assert any("its size is (5, 16, 1)" in p.message for p in report.problems)
 
 
-def test_a_stale_index_is_found(make_store):
+def test_a_stale_index_is_detected(make_store):
     made = make_store([("a", 7), ("b", 5)])
     open_store(made.path)
     assert verify_store(made.path).ok
@@ -210,7 +210,7 @@ def test_a_reader_that_hangs_is_killed(make_store):
         assert child.ask(good, 30)["faults"] == []
 
 
-def test_a_reader_that_dies_is_blamed_on_its_shard(make_store):
+def test_a_crash_of_the_reader_is_reported_for_its_shard(make_store):
     made = make_store([("a", 7)])
     task = {"check": "shard", "path": str(made.shards[0]), "digest": "", "decode": False}
     with CheckProcess() as child:
@@ -221,7 +221,7 @@ def test_a_reader_that_dies_is_blamed_on_its_shard(make_store):
         assert clause == "S09" and "SIGSEGV" in message
 
 
-def test_missing_parts_and_duplicate_videos_are_found(make_store):
+def test_missing_parts_and_duplicate_videos_are_detected(make_store):
     made = make_store([("a", 7), ("s", 5, 0, 3)], [("s", 4, 2, 3), ("b", 3)])
     shutil.copy(made.shards[0], made.shards[0].with_name("shard-copy.h5"))
     report = verify_store(made.path, workers=2)

@@ -1,4 +1,4 @@
-"""Writing: a shard is published whole or not at all, whatever happens."""
+"""Writing: a shard is published complete or not at all, in every failure."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ def test_killed_writer_leaves_no_final_name(tmp_path, rng, stage):
     assert stage == "publish" or len(swept) == 2
 
 
-def test_sweep_spares_the_living_and_the_young(tmp_path, rng):
+def test_sweep_keeps_files_of_running_writers_and_recent_files(tmp_path, rng):
     with open_writer(tmp_path / "shards" / "a.h5") as writer:
         add_video(writer, Made(tmp_path), "v", 6, rng)
         young = tmp_path / "shards" / ".b.h5.elsewhere~12345~0123abcd.tmp-rgb"
@@ -295,7 +295,7 @@ def test_files_are_copied_where_the_kernel_cannot_do_it(tmp_path, rng, monkeypat
         assert file["streams/flow/crc32"][:].tolist() == [zlib.crc32(p) for p in payloads]
 
 
-def test_a_disk_that_lies_is_noticed(tmp_path, rng, monkeypatch):
+def test_wrong_bytes_from_a_disk_are_detected(tmp_path, rng, monkeypatch):
     copy = files.copy_bytes
 
     def copy_badly(source: int, target: int, count: int, at: int) -> None:
@@ -376,7 +376,7 @@ def test_a_published_shard_verifies(tmp_path, make_store):
     assert [row.videos for row in report.shards] == [2, 1]
 
 
-def test_errors_keep_their_facts_when_pickled():
+def test_errors_keep_their_attributes_when_pickled():
     import pickle
 
     from flowpipe.store.layout import broken_clause
@@ -389,7 +389,7 @@ def test_errors_keep_their_facts_when_pickled():
 def test_a_disk_that_fills_up_while_a_shard_is_assembled_is_reported(
     spare_kib, small_disk, rng, monkeypatch
 ):
-    """After the space was looked at: HDF5 then fails to write, and again to close the file."""
+    """The disk fills up after the check of its space: HDF5 fails to write and to close the file."""
     disk = small_disk(256)
     made = Made(disk)
     writer = open_writer(disk / "shard-000000000000.h5")

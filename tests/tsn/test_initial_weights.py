@@ -57,7 +57,7 @@ def test_a_run_resumes_without_the_weights_that_it_began_with(
         with pytest.raises(KeyboardInterrupt):
             run(replace(broken, weights=weights))
     weights.unlink()
-    assert run(broken)[0] == "going on at step 4 of 12"
+    assert run(broken)[0] == "resuming at step 4 of 12"
     assert_same_weights(tmp_path / "whole", tmp_path / "broken")
     # Nor does a finished run, or one whose command still names the file that is gone.
     run(broken)

@@ -101,10 +101,10 @@ def test_an_interruption_ends_all_processes_and_the_run_resumes(
         assert process.returncode == 130, stderr
         assert "torch/distributed/run.py" not in stderr
         assert not [pid for pid in two if Path(f"/proc/{pid}").exists()]
-        assert ("going on at step" in stderr) == (number == signal.SIGTERM)
+        assert ("resuming at step" in stderr) == (number == signal.SIGTERM)
         (tmp_path / "run" / "log.csv").unlink()  # of which there will be a new one
         process = start("--resume")
     two = wait_for_training(process, tmp_path)
     process.kill()
     wait_for(lambda: not any(psutil.pid_exists(pid) for pid in two))
-    assert "going on at step" in process.communicate()[1]
+    assert "resuming at step" in process.communicate()[1]

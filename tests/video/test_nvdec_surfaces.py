@@ -236,7 +236,7 @@ def test_a_window_too_large_for_the_device_is_resized_in_halves(
         return resize(self, frames, height, width)
 
     monkeypatch.setattr(type(cuda), "resize", small)
-    with pytest.warns(RuntimeWarning, match="16 frames at once; going on with 8"):
+    with pytest.warns(RuntimeWarning, match="16 frames at once; continuing with 8"):
         assert extract(path, cuda, "nvdec") == meant
     proof = sizes.index(16)
     assert sizes[proof:][:3] == [16, 8, 4]

@@ -16,7 +16,7 @@ from flowpipe.tsn.data.reading import SnippetRequest, read_images
 from flowpipe.tsn.features.networks import FeatureNetwork
 
 _BATCH_BYTES = 64 << 20
-"""Size of the decoded images from which on a batch gets no further rows, bytes."""
+"""Size of the decoded images at which a batch is full, bytes."""
 
 
 class Piece(NamedTuple):
@@ -26,7 +26,7 @@ class Piece(NamedTuple):
     images: Tensor
     """uint8 (N, C, H, W) on the CPU."""
     row_images: NDArray[np.int64]
-    """Places in `images` of those that each row reads, (R, T)."""
+    """Indices into `images` of those that each row reads, (R, T)."""
     is_last: bool
     """True if the video has no further rows."""
 
@@ -45,7 +45,7 @@ def decode_batches(
     work : iterable of (str, Windows)
         Ids of videos, and the windows of their rows.
     rows : int
-        Rows of a batch.
+        Largest number of rows of a batch.
 
     Yields
     ------

@@ -99,7 +99,7 @@ def extract_features(
     networks : list of FeatureNetwork
         Network of each stream. Names that occur twice get a number.
     progress : callable
-        Called with the number of finished rows and of all rows, over all streams.
+        Called with the number of finished rows and the number of all rows, over all streams.
     tell : callable
         Called with each log line.
 
@@ -146,7 +146,7 @@ def extract_features(
         speeds, done = [], _count_done(spool, networks, videos)
         if done:
             of = count_noun(rows * len(networks), "row")
-            tell(f"going on: {spool_path(job.out)} has {done} of {of}")
+            tell(f"resuming: {spool_path(job.out)} has {done} of {of}")
         progress(done, rows * len(networks))
         for network in networks:
             extractor = _Extractor(job, store, network, spool)
@@ -312,7 +312,7 @@ def _check_finished(
     if there != {video.video_id: video.video.frames for video in videos}:
         raise UsageError(
             f"{out} has the features of other videos ({len(there)}) than wanted ({len(videos)}); "
-            "delete it to begin again, or choose another -o"
+            "delete it to compute it again, or choose another -o"
         )
 
 
@@ -321,6 +321,6 @@ def _check_same(path: Path, there: dict[str, Any], wanted: Mapping[str, Any]) ->
     different = differences(there, json.loads(json.dumps(wanted)))
     if different:
         raise UsageError(
-            f"{path} has other features: {list_some(different, 4)}; delete it to begin again, or "
-            "choose another -o"
+            f"{path} has other features: {list_some(different, 4)}; delete it to compute it "
+            "again, or choose another -o"
         )

@@ -24,7 +24,7 @@ class LayerOutput:
     name : str
         Name of the layer, as in ``network.named_modules()``.
     channels_last : bool
-        Whether layers of the network return (N, T, H, W, C) or (N, H, W, C).
+        True if layers of the network return (N, T, H, W, C) or (N, H, W, C).
 
     Raises
     ------
@@ -56,7 +56,9 @@ class LayerOutput:
         # Averaged at once: a layer that works in place would change the output afterwards.
         value = output[0] if isinstance(output, tuple) else output
         if not isinstance(value, Tensor) or not 2 <= value.dim() <= 5:
-            raise UsageError(f"layer {self.name} returns no features of images; choose another")
+            raise UsageError(
+                f"layer {self.name} does not return features of images; choose another with --layer"
+            )
         if value.dim() == 2:
             self._value = value.clone()
         elif value.dim() == 3 or self._channels_last:  # tokens (N, tokens, C)

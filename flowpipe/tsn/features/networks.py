@@ -38,7 +38,7 @@ class FeatureNetwork(Protocol):
         """JSON values that describe the network and determine its rows."""
 
     def describe_other_images(self, recipe: Mapping[str, Any]) -> str:
-        """Describe how a store was extracted otherwise than the network's own; may be empty.
+        """Describe how the recipe of a store differs from that of the network's own; may be empty.
 
         Parameters
         ----------

@@ -184,7 +184,7 @@ def _describe_resumed(out: Path | None, finished: PartialScores, wanted: Collect
     if finished.written.issuperset(wanted):
         return f"{out} has the scores of {of} already: there is nothing to compute"
     path = out if out and finished.written else out and partial_path(out)
-    return f"going on: {path} has {len(finished.scores.keys() & set(wanted))} of {of}"
+    return f"resuming: {path} has {len(finished.scores.keys() & set(wanted))} of {of}"
 
 
 def _finite(scores: NDArray[np.float64], video_id: str, amp: str) -> NDArray[np.float64]:

@@ -369,7 +369,7 @@ class Trainer:
             steps = count_noun(self.schedule.steps, "step")
             self.tell(f"the run is finished: {steps} are done and none is left")
         else:
-            self.tell(f"going on at step {self.state.step} of {self.schedule.steps}")
+            self.tell(f"resuming at step {self.state.step} of {self.schedule.steps}")
 
     def _batches(self, count: int, *, shuffle: bool) -> BatchSampler:
         return BatchSampler(

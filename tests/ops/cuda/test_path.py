@@ -192,11 +192,11 @@ def test_too_little_memory_halves_the_batch_and_says_so(cuda, monkeypatch):
     monkeypatch.setattr(type(cuda), "pairs_at_once", lambda ops, height, width: 8)
     with pytest.warns(RuntimeWarning) as said:
         np.testing.assert_array_equal(solve(cuda, first, second, **BRIEF), meant)
-    assert ["8 pairs of 40x33 at once; going on with 4" in str(said[0].message), len(said)] == [
+    assert ["8 pairs of 40x33 at once; continuing with 4" in str(said[0].message), len(said)] == [
         True,
         2,
     ]
-    assert "4 pairs of 40x33 at once; going on with 2" in str(said[1].message)
+    assert "4 pairs of 40x33 at once; continuing with 2" in str(said[1].message)
     assert asked[:3] == [8, 4, 2] and set(asked[3:]) == {2}
 
 
@@ -220,7 +220,7 @@ def test_half_as_many_pairs_get_memory_of_their_own_size(cuda, monkeypatch):
     room = 4 * ArenaLayout(8, *first.shape[1:]).floats + flow + flow // 8
     monkeypatch.setattr(memory, "total", memory.held() + room)
     monkeypatch.setattr(type(cuda), "pairs_at_once", lambda ops, height, width: 8)
-    with pytest.warns(RuntimeWarning, match="8 pairs of 40x33 at once; going on with 4"):
+    with pytest.warns(RuntimeWarning, match="8 pairs of 40x33 at once; continuing with 4"):
         flow = cuda.to_host(solver.solve(*prepared))
     np.testing.assert_array_equal(flow, meant)
     assert cuda.tvl1_memory(1, *first.shape[1:]).capacity == 4
@@ -347,7 +347,7 @@ def test_a_window_too_large_for_the_memory_is_made_in_halves(late_s, cuda, demo_
     monkeypatch.setattr(memory, "total", memory.held() + 1_000_000)
     with pytest.warns(RuntimeWarning) as said:
         found = planes_of(record, recipe, cuda)
-    assert any("for 10 frames at once; going on with 5" in str(word.message) for word in said)
+    assert any("for 10 frames at once; continuing with 5" in str(word.message) for word in said)
     for modality in MODALITIES:
         a, b = (planes[modality][0].astype(int) for planes in (found, meant))
         assert a.size == b.size and (np.abs(a - b) > 1).mean() <= 1e-3, modality

@@ -116,7 +116,7 @@ def test_a_killed_run_resumes_and_computes_no_finished_video_again(
             file.write(b'12345678 ["rgb"' if most == 5 else b"\x00" * 7)
     monkeypatch.setattr(RowSpool, "add", stop_after(100))
     told = extracted(store, runs, out)
-    assert any(line.startswith("going on") for line in told)
+    assert any(line.startswith("resuming") for line in told)
     assert len(computed) == len(set(computed)) == 24  # 12 videos, 2 streams
     assert not spool_path(out).exists()
     with open_features(tmp_path / "whole.h5") as whole, open_features(out) as broken:
@@ -272,6 +272,6 @@ def test_streams_that_the_store_lacks_and_files_of_others_are_refused(
 ) -> None:
     (tmp_path / "f.h5.partial").write_bytes(b"something else\n")
     done = in_process("features", store, runs["rgb"], "-o", tmp_path / "f.h5")
-    assert done.returncode == 2 and "is no file of finished videos" in done.stderr
+    assert done.returncode == 2 and "is not a file of finished videos" in done.stderr
     done = in_process("features", store, tmp_path, "-o", tmp_path / "g.h5")
     assert done.returncode == 2 and "has no run.json" in done.stderr

@@ -122,7 +122,7 @@ def test_an_interrupted_test_goes_on_in_two_processes(store: Path, tmp_path: Pat
     )
     assert done.returncode == 0, done.stderr
     # The second process may have finished some before the first one looks.
-    assert re.search(rf"going on: {partial_path(out)} has \d+ of 12 videos", done.stderr)
+    assert re.search(rf"resuming: {partial_path(out)} has \d+ of 12 videos", done.stderr)
     assert done.stderr.count("12 videos in") == 1 and done.stdout.count("all ") == 1
     assert not partial_path(out).exists()
     one, other = read_h5(alone), read_h5(out)
@@ -192,7 +192,7 @@ def test_videos_that_the_store_has_got_since_are_added(
     )  # fmt: skip
     write_scores(fewer, known, read_facts(out))
     done = in_process("test", store, folder, "-o", fewer, "--device", "cpu")
-    assert done.returncode == 0 and f"going on: {fewer} has 2 of 3 videos" in done.stderr
+    assert done.returncode == 0 and f"resuming: {fewer} has 2 of 3 videos" in done.stderr
     again = read_h5(fewer)
     assert again.video_ids == scores.video_ids
     np.testing.assert_array_equal(again.values[1:], known.values)

@@ -45,9 +45,9 @@ def test_a_killed_run_resumes_with_the_same_curve(store: Path, tmp_path: Path) -
         process.kill()
         assert process.wait() == -signal.SIGKILL, "it was done before it was killed"
     done = in_process(*broken[2:])
-    assert done.returncode == 0 and "going on at step" in done.stderr
+    assert done.returncode == 0 and "resuming at step" in done.stderr
     again = in_process(*broken[2:])
-    assert again.returncode == 0 and "going on" not in again.stderr
+    assert again.returncode == 0 and "resuming" not in again.stderr
     assert "the run is finished: 240 steps are done and none is left" in again.stderr
     for name in ("log.csv", STEP_LOG):
         assert curve(tmp_path / "whole", name) == curve(tmp_path / "broken", name)
@@ -60,7 +60,7 @@ def test_a_run_resumes_after_any_step(
 ) -> None:
     # Step 3 is at the end of an epoch, step 4 inside one.
     whole, broken, told = train_and_resume(store, tmp_path, step, monkeypatch)
-    assert f"going on at step {step} of 18" in told
+    assert f"resuming at step {step} of 18" in told
     assert curve(whole, STEP_LOG) == curve(broken, STEP_LOG)
     assert_same_weights(whole, broken, BEST)
 
@@ -94,7 +94,7 @@ def test_a_run_resumes_with_another_precision(
     for step, amp in ((2, "off"), (4, "fp16"), (5, "bf16")):
         interrupt_training(replace(wanted, amp=amp), step, monkeypatch)
         assert ("scale" in read_checkpoint(wanted.run / LAST)["scaler"]) == (amp == "fp16")
-    assert "going on at step 5 of 9" in run(replace(wanted, amp="fp16"))
+    assert "resuming at step 5 of 9" in run(replace(wanted, amp="fp16"))
 
 
 def test_resume_starts_no_new_run(store: Path, tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_processes_resume_together_inside_an_epoch(
         [*torchrun, program, store, "-1", broken], capture_output=True, text=True, timeout=250
     )
     assert done.returncode == 0, done.stderr
-    assert "going on at step 5 of 8" in done.stdout
+    assert "resuming at step 5 of 8" in done.stdout
     for name in ("log.csv", STEP_LOG):
         assert curve(whole / "run", name) == curve(broken / "run", name)
     for name in (LAST, EMA):

@@ -123,7 +123,7 @@ def test_adamw_learns_and_resumes_to_the_same_numbers(
 ) -> None:
     # An epoch has three steps: step 4 is inside the warm-up.
     whole, _, told = train_and_resume(store, tmp_path, 4, monkeypatch, stream=MODERN, end=20)
-    assert told[0] == "going on at step 4 of 60"
+    assert told[0] == "resuming at step 4 of 60"
     rows = curve(whole)
     assert [float(row["lr"]) for row in rows][:3] == pytest.approx(
         [0.0046, 0.01, 0.009966], rel=1e-3
