@@ -30,7 +30,7 @@ for gone in ("optflow", "xfeatures2d", "AKAZE", "AKAZE_create"):
     if hasattr(cv2, gone):
         delattr(cv2, gone)
 """
-"""Takes away what OpenCV 5 has in its contrib modules only."""
+"""Code that removes what OpenCV 5 has in its contrib modules only."""
 STRIP_WORKERS = (
     f"import sys\nif any('multiprocessing' in a for a in sys.orig_argv): exec({STRIP!r})\n"
 )
@@ -160,7 +160,7 @@ def test_the_flow_that_needs_contrib_is_refused_before_the_run(
     assert len({video for video, _ in images(store)}) == 4
 
 
-def test_doctor_and_bench_say_what_is_lacking(
+def test_doctor_and_bench_report_what_is_missing(
     bare: dict[str, dict[str, str]], flowpipe: Run
 ) -> None:
     done = flowpipe("doctor", "--json", **bare)
@@ -176,7 +176,7 @@ def test_doctor_and_bench_say_what_is_lacking(
     assert "vs flowpipe-opencv2: how many times faster" in bench.stdout
 
 
-def test_a_worker_that_lacks_it_ends_the_run_and_blames_no_video(
+def test_a_worker_without_it_ends_the_run_and_quarantines_no_video(
     tmp_path: Path, clips: Path, flowpipe: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in site(tmp_path / "site", STRIP_WORKERS).items():
@@ -192,7 +192,9 @@ def test_a_worker_that_lacks_it_ends_the_run_and_blames_no_video(
     assert not list((store / "quarantine").glob("*"))
 
 
-def test_without_any_cv2_the_cure_is_said(tmp_path: Path, clips: Path, flowpipe: Run) -> None:
+def test_without_any_cv2_the_message_says_what_to_install(
+    tmp_path: Path, clips: Path, flowpipe: Run
+) -> None:
     env = site(tmp_path / "site", WITHOUT_CV2)
     for asked in (
         ("extract", "--videos", clips, "--out", tmp_path / "store"),

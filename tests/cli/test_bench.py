@@ -34,7 +34,7 @@ def reasons(text: str) -> dict[str, str]:
 
 
 @needs_peer
-def test_the_table_and_the_json_say_the_same(tmp_path: Path, flowpipe: Run) -> None:
+def test_the_table_and_the_json_have_the_same_figures(tmp_path: Path, flowpipe: Run) -> None:
     done = flowpipe(*TINY, "--json", tmp_path / "figures.json")
     assert done.returncode == 0, done.stderr
     assert "1 pair of 64x48 from clips made on the spot" in done.stdout

@@ -108,7 +108,7 @@ def test_nothing_is_measured_for_a_finished_store(
         assert facts["disk_bytes_per_s"] is None and facts["core_hours"] == 0
 
 
-def test_verify_passes_a_whole_store(store: Path, flowpipe: Run) -> None:
+def test_verify_passes_an_intact_store(store: Path, flowpipe: Run) -> None:
     done = flowpipe("verify", store, "--decode")
     assert done.returncode == 0, done.stdout
     assert "the store is intact" in done.stdout
@@ -116,7 +116,7 @@ def test_verify_passes_a_whole_store(store: Path, flowpipe: Run) -> None:
     assert report["ok"] and sum(row["videos"] for row in report["shards"]) == 8
 
 
-def test_verify_finds_and_repair_mends_a_flipped_byte(store: Path, flowpipe: Run) -> None:
+def test_verify_detects_and_repair_restores_a_flipped_byte(store: Path, flowpipe: Run) -> None:
     before = payloads(store)
     damage_one_image(store)
     found = flowpipe("verify", store)
@@ -129,7 +129,7 @@ def test_verify_finds_and_repair_mends_a_flipped_byte(store: Path, flowpipe: Run
     assert not (store / "damaged").exists()
 
 
-def test_repair_mends_a_shard_cut_in_half(store: Path, flowpipe: Run) -> None:
+def test_repair_restores_a_shard_cut_in_half(store: Path, flowpipe: Run) -> None:
     before = payloads(store)
     shard = min((store / "shards").iterdir())
     content = shard.read_bytes()

@@ -83,7 +83,7 @@ def messages(store):
     return [json.loads(line)["message"] for line in lines.splitlines()]
 
 
-def test_a_gpu_that_fails_is_never_blamed_on_the_video(videos, tmp_path, monkeypatch):
+def test_a_failing_gpu_never_quarantines_a_video(videos, tmp_path, monkeypatch):
     """After such an error every call of the process fails: another one tries again, then the next
     run does."""
     (videos / "b.mp4").unlink()
@@ -146,7 +146,7 @@ def test_a_plan_says_what_bounds_it_and_how_long_the_cores_would_take(videos, tm
 
 
 def test_auto_takes_the_cores_where_the_gpu_was_measured_to_be_slower(videos, tmp_path):
-    """The emulator is; a GPU that is asked for is not replaced, see above."""
+    """The emulator is slower than the cores. A requested GPU is not replaced, as tested above."""
     planned = flowpipe_on("emulator", "plan", videos, tmp_path / "store", "--json")
     facts = json.loads(planned.stdout)
     assert (facts["device"], facts["gpus"]) == ("cpu", 0)

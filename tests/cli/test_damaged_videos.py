@@ -110,7 +110,7 @@ def info(*arguments: object) -> dict[str, Any]:
 
 
 def describe_video(store: Path, name: str) -> dict[str, Any]:
-    """What `info` prints of a video."""
+    """Return what `info` prints about a video."""
     return video_facts(open_store(store).videos[name])
 
 
@@ -122,7 +122,7 @@ def test_fail_stops_at_the_first_damaged_video(runs: Runs) -> None:
     assert "--on-error conceal" in said
 
 
-def test_conceal_keeps_all_and_says_so_in_its_last_lines(runs: Runs) -> None:
+def test_conceal_keeps_all_frames_and_reports_it_in_its_last_lines(runs: Runs) -> None:
     assert runs.conceal.returncode == 0, runs.conceal.stderr
     said = runs.conceal.stderr
     last = said[said.index(" done, ") :]
@@ -162,7 +162,7 @@ def test_damage_is_recorded_and_frames_keep_their_times(name: str, runs: Runs) -
 
 
 @pytest.mark.parametrize("name", WHOLE)
-def test_whole_videos_have_no_damage(name: str, runs: Runs) -> None:
+def test_intact_videos_have_no_damage(name: str, runs: Runs) -> None:
     facts = describe_video(runs.store, name)
     assert (facts["status"], facts["reason"], facts["damage"]) == ("done", "", [])
     assert facts["frames"] == FRAMES

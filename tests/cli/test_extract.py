@@ -74,7 +74,7 @@ def test_a_second_run_extracts_new_videos_only(clips: Path, tmp_path: Path, flow
 
 @pytest.fixture(scope="module")
 def reference(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[object, bytes]:
-    """What one undisturbed worker makes of the clips."""
+    """Images that one worker without faults makes of the clips."""
     store = tmp_path_factory.mktemp("reference") / "store"
     subprocess.run(
         command("extract", "--videos", clips, "--out", store, "--workers", 1, *FAST),
@@ -92,7 +92,7 @@ def test_three_workers_store_the_same_bytes(
     assert images(store) == reference
 
 
-def test_broken_files_cost_nothing_but_themselves(
+def test_broken_files_do_not_affect_other_videos(
     clips: Path, tmp_path: Path, flowpipe: Run
 ) -> None:
     videos, store = tmp_path / "videos", tmp_path / "store"
@@ -118,7 +118,7 @@ def test_broken_files_cost_nothing_but_themselves(
     again = flowpipe(*arguments)
     assert again.returncode == 1
     assert "to extract" in again.stderr and again.stderr.count("\n[failed]") <= 2
-    # A mended file is taken up.
+    # A corrected file is extracted.
     shutil.copy(videos / "class 0" / "clip-0.mp4", videos / "text.mp4")
     flowpipe(*arguments)
     assert "text.mp4" in open_store(store).videos

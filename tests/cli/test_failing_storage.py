@@ -111,7 +111,7 @@ def test_every_failing_call_is_an_error_of_the_storage(answers: dict[str, object
 
 @pytest.mark.parametrize("victim", ["a.mp4", "b.mkv", "c.avi", "d.ts"])
 @pytest.mark.parametrize("policy", ["skip", "partial"])
-def test_a_read_that_fails_for_a_while_costs_nothing(
+def test_a_read_that_fails_for_a_while_loses_no_video(
     victim: str, policy: str, four: Path, tmp_path: Path, extract: Extract
 ) -> None:
     done = extract(four, victim, 2, 60_000, "--on-error", policy)

@@ -82,7 +82,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def undisturbed(many: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[object, bytes]:
-    """What the run makes of `many` when nothing happens to it."""
+    """Images that a run without faults makes of `many`."""
     store = tmp_path_factory.mktemp("undisturbed") / "store"
     subprocess.run(command(*slow(many, store)), check=True, capture_output=True)
     assert any(len(read_shard(path).entries) > 3 for path in store.glob("shards/shard-*.h5"))
@@ -507,7 +507,7 @@ def test_kill_9_of_the_client_of_a_running_scheduler_costs_no_video_and_makes_no
     many: Path, tmp_path: Path, scheduler: Callable[..., tuple[str, list[object]]], flowpipe: Run,
     running: Running, undisturbed: dict[object, bytes],
 ) -> None:  # fmt: skip
-    """Its workers live on, at work on what they were given."""
+    """Its workers continue with the jobs that they have."""
     store = tmp_path / "store"
     address, _ = scheduler(workers=2)
     run = slow(many, store, "--scheduler", address)

@@ -1,4 +1,4 @@
-"""What `flowpipe info` says of stores, videos and runs, and of paths that are none."""
+"""`flowpipe info` on stores, videos and runs, and on paths that are none of them."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def test_extracts_that_begin_together_store_each_video_once(
     assert flowpipe("verify", store).returncode == 0
 
 
-def test_a_killed_extract_blocks_nobody(
+def test_a_killed_extract_does_not_block_the_next(
     clips: Path, tmp_path: Path, flowpipe: Run, running: Running
 ) -> None:
     store = tmp_path / "store"
