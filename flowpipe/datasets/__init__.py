@@ -8,6 +8,7 @@ from __future__ import annotations
 from flowpipe.datasets import (
     activitynet,
     demo,
+    demo_sound,
     folder,
     hmdb51,
     kinetics400,
@@ -24,6 +25,7 @@ DATASETS = {
     row.name: row
     for row in (
         demo.ROW,
+        demo_sound.ROW,
         folder.ROW,
         single.ROW,
         listfile.ROW,

@@ -67,7 +67,34 @@ def probabilities(scores: Scores, *, by_class: bool = False) -> Scores:
     return replace(scores, values=(sigmoid if by_class else softmax)(scores.values))
 
 
-def fuse(streams: Sequence[Scores], weights: Sequence[float]) -> Scores:
+def lacking_videos(streams: Sequence[Scores], partial: Sequence[bool]) -> list[int]:
+    """Count the videos that each stream lacks and that are fused without it.
+
+    Parameters
+    ----------
+    streams : sequence of Scores
+        Scores of the streams.
+    partial : sequence of bool
+        See `fuse`.
+
+    Returns
+    -------
+    list of int
+        Number of videos by stream.
+    """
+    whole = set(_first_whole(streams, partial).video_ids)
+    return [len(whole - set(stream.video_ids)) for stream in streams]
+
+
+def _first_whole(streams: Sequence[Scores], partial: Sequence[bool]) -> Scores:
+    """Return the first stream that has all videos; the first one if all are partial."""
+    pairs = zip(streams, partial, strict=True)
+    return next((stream for stream, lacks in pairs if not lacks), streams[0])
+
+
+def fuse(
+    streams: Sequence[Scores], weights: Sequence[float], partial: Sequence[bool] = ()
+) -> Scores:
     """Return the weighted sum of the scores of each video.
 
     Parameters
@@ -76,18 +103,22 @@ def fuse(streams: Sequence[Scores], weights: Sequence[float]) -> Scores:
         Scores of the same videos, in any order.
     weights : sequence of float
         Weight of each stream, 0 or more and at least one above 0.
+    partial : sequence of bool, optional
+        Whether each stream may lack videos, as one of sound lacks silent films; default: none may.
+        The sum of such a video has only the other streams.
 
     Returns
     -------
     Scores
-        The sum, with the videos in the order of the first stream.
+        The sum, with the videos in the order of the first stream that must have all.
 
     Raises
     ------
     UsageError
         If the weights are not such, or the streams have different videos, classes or labels.
     """
-    first = streams[0]
+    partial = partial or (False,) * len(streams)
+    first = _first_whole(streams, partial)
     if (
         len(weights) != len(streams)
         or not all(0 <= weight < math.inf for weight in weights)
@@ -98,21 +129,30 @@ def fuse(streams: Sequence[Scores], weights: Sequence[float]) -> Scores:
             f"{list(weights)}"
         )
     total = np.zeros_like(first.values)
-    for stream, weight in zip(streams, weights, strict=True):
+    rows = {video_id: k for k, video_id in enumerate(first.video_ids)}
+    scored = np.zeros(len(first.video_ids), bool)
+    for stream, weight, lacks in zip(streams, weights, partial, strict=True):
         different = set(stream.video_ids) ^ set(first.video_ids)
+        if lacks:
+            different = set(stream.video_ids) - set(first.video_ids)
         if different:
             raise UsageError(
                 f"{stream.source} and {first.source} have different videos: "
                 f"{count_noun(len(different), 'video')} in only one of them, such as "
                 f"{min(different)}"
             )
-        row = {video_id: k for k, video_id in enumerate(stream.video_ids)}
-        order = [row[video_id] for video_id in first.video_ids]
-        if stream.values.shape != first.values.shape or not (
+        order = [rows[video_id] for video_id in stream.video_ids]
+        if stream.values.shape[1] != first.values.shape[1] or not (
             first.positives is None
             or stream.positives is None
-            or np.array_equal(stream.positives[order], first.positives)
+            or np.array_equal(stream.positives, first.positives[order])
         ):
             raise UsageError(f"{stream.source} and {first.source} have different classes or labels")
-        total += weight * stream.values[order]
+        total[order] += weight * stream.values
+        scored[order] |= weight > 0
+    if not scored.all():
+        raise UsageError(
+            f"{first.video_ids[int(np.argmin(scored))]} has scores of streams of weight 0 only; "
+            "give one of its streams a weight above 0"
+        )
     return replace(first, source="+".join(s.source for s in streams), values=total)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.modality import MODALITIES
+from flowpipe.modality import MODALITIES, START_S
 from flowpipe.store.catalogue import Catalogue
 from flowpipe.types import Interval, VideoRecord
 from flowpipe.words import count_noun
@@ -42,6 +42,24 @@ class VideoTables(Protocol):
         -------
         float64 (N,)
             Timestamps, seconds.
+        """
+
+    def column(self, video_id: str, modality: str, name: str) -> NDArray[Any]:
+        """Return a column of a video.
+
+        Parameters
+        ----------
+        video_id : str
+            Id of the video.
+        modality : str
+            One of `modalities`.
+        name : str
+            Name of the column.
+
+        Returns
+        -------
+        array (N, ...)
+            One value per image.
         """
 
     def explain_missing(self, video_id: str) -> str:
@@ -120,6 +138,24 @@ class Video:
     def pts_s(self) -> NDArray[np.float64]:
         """Timestamps of the frames, seconds, (N,)."""
         return self._store.pts_s(self.video_id)
+
+    def times_s(self, modality: str) -> NDArray[np.float64]:
+        """Return the times of the images of a modality, on the clock of `pts_s`.
+
+        Parameters
+        ----------
+        modality : str
+            A modality of the store.
+
+        Returns
+        -------
+        float64 (N,)
+            Time of the first frame of each image, or of the first sample of an image of sound,
+            seconds.
+        """
+        if MODALITIES[modality].from_sound:
+            return np.asarray(self._store.column(self.video_id, modality, START_S.name))
+        return self.pts_s[: self.images[modality]]
 
     @cached_property
     def meta(self) -> dict[str, Any]:

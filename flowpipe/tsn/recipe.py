@@ -13,7 +13,7 @@ from flowpipe.words import count_noun, unknown_name
 
 BACKBONES = (
     "bninception", "inception_v3", "googlenet", "vgg16", "resnet18", "resnet50", "resnet101",
-    "resnet152", "efficientnet_lite0",
+    "resnet152", "efficientnet_lite0", "audio_vgg",
 )  # fmt: skip
 """Networks known by name; ``timm:NAME`` is any other."""
 SMALLEST_INPUT_PX = 32

@@ -20,7 +20,13 @@ from flowpipe.modality import MODALITIES
 from flowpipe.splits import split_names, validation_split
 from flowpipe.store import Store, Video, open_store
 from flowpipe.tsn.data.batches import Chunk, Number, Sample
-from flowpipe.tsn.data.crops import Crop, centre_of, largest_crop_pixels, random_crop
+from flowpipe.tsn.data.crops import (
+    Crop,
+    centre_of,
+    largest_crop_pixels,
+    random_crop,
+    whole_of,
+)
 from flowpipe.tsn.data.inputs import InputSpec
 from flowpipe.tsn.data.photometric import draw_changes
 from flowpipe.tsn.data.reading import SnippetRequest, read_packed
@@ -134,7 +140,9 @@ class Clips:
         """Largest size of a sample, bytes."""
         pixels = 0
         for height, width in {clip.size for clip in self.videos}:
-            if self.phase == "train":
+            if self.input.is_whole:
+                pixels = max(pixels, height * width)
+            elif self.phase == "train":
                 pixels = max(pixels, largest_crop_pixels(self.augment, width, height, self.side))
             else:
                 top, bottom, left, right = centre_of(width, height, self.side).part(width, height)
@@ -165,9 +173,13 @@ class Clips:
             starts = self.rule.train(
                 count, self.segments, length, lambda bound, n: rng.integers(bound, size=n)
             )
-            crop = random_crop(self.augment, width, height, self.side, rng)
         else:
             starts = self.rule.val(count, self.segments, length)
+        if self.input.is_whole:
+            crop = whole_of(width, height)
+        elif self.phase == "train":
+            crop = random_crop(self.augment, width, height, self.side, rng)
+        else:
             crop = centre_of(width, height, self.side)
         return clip.first + images_of(starts, length, count, self.rule.tail), crop
 
@@ -284,10 +296,12 @@ def _describe_missing(store: Store, split: str, samples: str) -> str:
 
 def _instances(video: Video, modality: str, number: int) -> list[Clip]:
     """Return the instances of a video that contain images."""
-    pts_s, count, size = video.pts_s, video.images[modality], video.size[modality]
+    times_s, count, size = video.times_s(modality), video.images[modality], video.size[modality]
     found = []
     for segment in video.segments:
-        first, stop = np.searchsorted(pts_s, (segment.start_s, segment.end_s)).tolist()
+        first, stop = np.searchsorted(times_s, (segment.start_s, segment.end_s)).tolist()
+        if MODALITIES[modality].from_sound and 0 < first == stop:
+            first -= 1  # the image that contains a short instance begins before it
         if first < min(stop, count):
             images = min(stop, count) - first
             found.append(

@@ -269,6 +269,22 @@ def crops_of(count: int, width: int, height: int, side: int) -> list[Crop]:
     return [*five, *(Crop(c.x, c.y, c.width, c.height, flip=True) for c in five)]
 
 
+def whole_of(width: int, height: int) -> Crop:
+    """Return the crop that is the whole image, for spectrograms.
+
+    Parameters
+    ----------
+    width, height : int
+        Size of the image, pixels.
+
+    Returns
+    -------
+    Crop
+        The whole image in its own size.
+    """
+    return Crop(0, 0, width, height)
+
+
 def centre_of(width: int, height: int, side: int) -> Crop:
     """Return the crop of validation: the centre of the image after it is scaled.
 

@@ -39,6 +39,11 @@ class InputSpec:
         """True for flow: a flip negates x, and the first layer learns faster."""
         return MODALITIES[self.modality].is_flow
 
+    @property
+    def is_whole(self) -> bool:
+        """True for spectrograms: images are used whole, without crops, flips or scaling."""
+        return MODALITIES[self.modality].from_sound
+
     def remarks(self, compat: Collection[str]) -> list[str]:
         """Return remarks on the input for the log, a line each.
 

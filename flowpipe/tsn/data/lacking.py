@@ -1,14 +1,68 @@
-"""Clips of training and validation -> warnings about classes that one of them lacks."""
+"""Store and clips of a training -> warnings: videos without images, classes that a split lacks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from flowpipe.store import Store
 from flowpipe.tsn.data.clips import Clip
 from flowpipe.words import agree_verb, count_noun, list_some
 
 Phase = Literal["train", "val"]
+
+
+def describe_without_images(lacking: int, count: int, split: str, modality: str) -> str:
+    """Return the log line on videos that have no image of a modality.
+
+    Parameters
+    ----------
+    lacking : int
+        Number of these videos.
+    count : int
+        Number of all videos of the split.
+    split : str
+        Name of the split.
+    modality : str
+        Modality that is read.
+
+    Returns
+    -------
+    str
+        Line for the log.
+    """
+    are = agree_verb(lacking, "has", "have")
+    left = agree_verb(lacking, "is", "are")
+    return (
+        f"{lacking} of {count_noun(count, 'video')} of split {split} {are} no image of {modality} "
+        f"and {left} left out"
+    )
+
+
+def find_without_images(store: Store, splits: Mapping[Phase, str], modality: str) -> list[str]:
+    """Return a log line for each split of which videos have no image, such as no sound.
+
+    Parameters
+    ----------
+    store : Store
+        Open store.
+    splits : mapping of phase to str
+        Name of the split of each phase.
+    modality : str
+        Modality that is read.
+
+    Returns
+    -------
+    list of str
+        Lines for the log.
+    """
+    lines = []
+    for split in dict.fromkeys(splits.values()):
+        members = [video for video in store.videos.values() if split in video.splits]
+        lacking = sum(not video.images[modality] for video in members)
+        if lacking:
+            lines.append(describe_without_images(lacking, len(members), split, modality))
+    return lines
 
 
 def find_lacking_classes(

@@ -119,6 +119,11 @@ class RunNetwork:
 
     def __init__(self, run: Path, checkpoint: str, device: str, amp: str, layer: str) -> None:
         scorer = SnippetScorer(run, checkpoint, device, amp)
+        if scorer.input.is_whole:
+            raise UsageError(
+                f"{run} reads {scorer.input.stored}, whose images have times of their own, and "
+                "rows of features are windows of frames; choose runs of other modalities"
+            )
         self.scorer, self._run, self._facts = scorer, run, scorer.facts
         self._checkpoint, self._amp = checkpoint, amp
         self.name, self.stored = scorer.facts.modality, scorer.input.stored

@@ -18,7 +18,7 @@ second flow field, as mmaction2 1.x does."""
 
 
 def crop_and_resize(
-    images: Tensor, crop: Crop, side: int, *, turned: Turned, antialias: bool = True
+    images: Tensor, crop: Crop, side: int | None, *, turned: Turned, antialias: bool = True
 ) -> Tensor:
     """Crop all images of a video alike, resize the crops and mirror them if the crop says so.
 
@@ -28,8 +28,8 @@ def crop_and_resize(
         Images of one video.
     crop : Crop
         Position and size of the crop, and whether it is mirrored.
-    side : int
-        Side of the result, pixels.
+    side : int or None
+        Side of the result, pixels; None to keep the size of the crop.
     turned : {"nothing", "x", "mmaction2"}
         Channels that mirroring negates.
     antialias : bool
@@ -43,7 +43,7 @@ def crop_and_resize(
     if crop.scaled:
         images = scale(images, *crop.scaled, antialias=antialias)
     part = images[:, :, crop.y : crop.y + crop.height, crop.x : crop.x + crop.width]
-    if part.shape[2:] != (side, side):
+    if side is not None and part.shape[2:] != (side, side):
         part = _resize(part, side, side, antialias)
     if crop.flip:
         part = part.flip(3)
@@ -57,7 +57,7 @@ def crop_and_resize(
 def batch_of(
     videos: Iterable[Tensor],
     crops: Sequence[Crop],
-    side: int,
+    side: int | None,
     *,
     turned: Turned,
     antialias: bool = True,
@@ -70,8 +70,8 @@ def batch_of(
         Images of each of B videos, which may differ in size.
     crops : sequence of Crop
         Crop of each video.
-    side : int
-        Side of the result, pixels.
+    side : int or None
+        Side of the result, pixels; None to keep the size of the crops.
     turned : {"nothing", "x", "mmaction2"}
         Channels that mirroring negates.
     antialias : bool

@@ -48,7 +48,7 @@ def network_input(
     Returns
     -------
     dtype (B, S, channels, side, side)
-        Normalised snippets.
+        Normalised snippets; of the stored height and width for spectrograms.
     """
     on_device = (image.to(device, non_blocking=True) for image in images)
     cut_from = (
@@ -60,7 +60,8 @@ def network_input(
         turned = "mmaction2"
     antialias = stream.augment.antialias
     crops = [sample.crop for sample in samples]
-    made = batch_of(cut_from, crops, row.size, turned=turned, antialias=antialias)
+    side = None if input.is_whole else row.size
+    made = batch_of(cut_from, crops, side, turned=turned, antialias=antialias)
     for video, sample in zip(made, samples, strict=True):
         if sample.changes.colours:
             video.copy_(jitter(video, sample.changes.colours))
@@ -77,7 +78,7 @@ def crops_of_snippets(
     stream: StreamParams,
     dtype: torch.dtype = torch.float32,
 ) -> Iterator[Tensor]:
-    """Yield the `count` test crops of one video, a few at a time.
+    """Yield the `count` test crops of one video, a few at a time; spectrograms whole, once.
 
     Parameters
     ----------
@@ -104,6 +105,9 @@ def crops_of_snippets(
     turns = input.is_flow and "mmaction2_ten_crop" not in stream.compat
     turned: Turned = "x" if turns else "nothing"
     height, width = images.shape[2:]
+    if input.is_whole:
+        yield input.normalise(images[None], row.pixels, dtype=dtype)[0][:, None]
+        return
     size = scaled_size(width, height, row.size)
     images = scale(images, *size, antialias=stream.augment.antialias)
     crops = crops_of(count, *size, row.size)

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.transforms.v2.functional import gaussian_blur
 
+from flowpipe.errors import UsageError
 from flowpipe.modality import MODALITIES
 from flowpipe.tsn.data.inputs import InputSpec
 from flowpipe.tsn.testing.scorer import SnippetScorer
@@ -118,6 +119,11 @@ def draw_class(
     ClassImage
         Drawn image, and the scores of the network for it.
     """
+    if network.input.is_whole:
+        raise UsageError(
+            f"{network.run} reads {network.input.stored}, whose spectrograms are not drawn; choose "
+            "runs of pictures, differences or flow"
+        )
     input = InputSpec(network.input.modality, network.input.length, network.input.modality)
     row, side = MODALITIES[input.modality], network.row.size
     random = np.random.default_rng(seed)

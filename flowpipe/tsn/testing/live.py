@@ -218,7 +218,7 @@ def _make_stored(row: Modality, frames: list[Tensor]) -> list[Tensor]:
 def _check_modality(network: SnippetScorer) -> None:
     """Raise UsageError if a network cannot be used live."""
     stored = network.facts.stored
-    if MODALITIES[stored].is_flow:
+    if MODALITIES[stored].is_flow or MODALITIES[stored].from_sound:
         raise UsageError(
             f"{network.run} reads {stored}, which is not computed live; choose runs of rgb and "
             "rgb_diff"

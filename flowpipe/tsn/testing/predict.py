@@ -180,18 +180,28 @@ def predict(
         keep_freed_memory()
     facts = same_classes([one.run for one in fused_runs])
     totals, timed, ends = [], [], []
+    of_sound: list[bool] = []
     for number, one in enumerate(fused_runs):
         progress(number, len(fused_runs))
         network, store = SnippetScorer(one.run, checkpoint, device), open_store(one.store)
         if not store.videos[video_id].images[network.input.stored]:
-            raise UsageError(f"{video_id} is too short: it has no image of {network.input.stored}")
+            why = "it has no sound" if network.input.is_whole else "it is too short"
+            raise UsageError(
+                f"{video_id} has no image of {network.input.stored}, which {one.run} reads: {why}"
+            )
         pooling = Pooling(one.params, network.facts.stream, network.model.consensus)
         rule = SAMPLING_STRATEGIES[network.facts.stream.sampling]
         times_s, scored = snippets_of(network, store, video_id, one.params, rule)
         totals.append(pooling(scored))
         by_time = np.argsort(times_s, kind="stable")  # ranges of dense sampling overlap
         timed.append((times_s[by_time], one.weight * scored.scores.mean(1)[by_time]))
+        of_sound.append(network.input.is_whole)
         ends.append(float(store.pts_s(video_id)[-1]))
+    grid_s = timed[of_sound.index(False) if False in of_sound else 0][0]
+    timed = [
+        _at_times(grid_s, *one) if heard and one[0] is not grid_s else one
+        for one, heard in zip(timed, of_sound, strict=True)
+    ]
     # Streams may differ by an image and so, at a rate, by a snippet at the end.
     count = min(len(times_s) for times_s, _ in timed)
     likely = choose_link(facts)
@@ -201,10 +211,17 @@ def predict(
             np.sum([k.weight * own for k, own in zip(fused_runs, totals, strict=True)], axis=0)
         ),
         of_runs=tuple(map(likely, totals)),
-        times_s=timed[0][0][:count],
+        times_s=grid_s[:count],
         by_snippet=likely(np.sum([scores[:count] for _, scores in timed], axis=0)),
         end_s=max(ends),
     )
+
+
+def _at_times(
+    grid_s: FloatArray, times_s: FloatArray, scores: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Return the scores of the snippets of sound that begin last before other times, seconds."""
+    return grid_s, scores[(np.searchsorted(times_s, grid_s, "right") - 1).clip(0)]
 
 
 def time_line(prediction: Prediction, least: float) -> list[PredictedInterval]:

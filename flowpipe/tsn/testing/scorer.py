@@ -192,6 +192,7 @@ class SnippetScorer:
         """Scores (S, crops, C) and mean features (S, D) of the snippets of a part, float64."""
         images = images.to(self.device)
         # So many crops of each snippet at once that the network has `views` inputs.
+        crops = 1 if self.input.is_whole else crops
         at_once = max(1, self.views * self.input.read // len(images))
         scores, features = [], []
         for x in crops_of_snippets(

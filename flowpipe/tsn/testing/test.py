@@ -16,6 +16,7 @@ from flowpipe.evaluation.ground_truth import ALL
 from flowpipe.params import plain
 from flowpipe.splits import split_names, test_split
 from flowpipe.store import Store, open_store
+from flowpipe.tsn.data.lacking import describe_without_images
 from flowpipe.tsn.data.sampling import SAMPLING_STRATEGIES, SamplingStrategy
 from flowpipe.tsn.device import choose_kernels, keep_freed_memory
 from flowpipe.tsn.distributed import processes_from_environment
@@ -121,11 +122,10 @@ def test(
     if facts.stored not in store.modalities:
         raise UsageError(f"{job.store} has no {facts.stored}, which {job.run} reads")
     split = job.split or test_split(split_names(store.videos.values()), facts.split)
-    videos = [
-        video_id
-        for video_id, video in store.videos.items()
-        if (split == ALL or split in video.splits) and video.images[facts.stored] > 0
-    ]
+    chosen = {
+        key: video for key, video in store.videos.items() if split == ALL or split in video.splits
+    }
+    videos = [key for key, video in chosen.items() if video.images[facts.stored] > 0]
     if not videos:
         known = split_names(store.videos.values())
         if split in known:
@@ -135,6 +135,8 @@ def test(
         choose_kernels(here.device, deterministic=False)
     for line in network.input.remarks(facts.stream.compat) if here.is_first else ():
         tell(line)
+    if here.is_first and len(videos) < len(chosen):
+        tell(describe_without_images(len(chosen) - len(videos), len(chosen), split, facts.stored))
     if here.is_first and (other := facts.describe_other_images(store.header.recipe)):
         tell(f"{job.store} was extracted otherwise than the store of {job.run}: {other}")
     rule = SAMPLING_STRATEGIES[facts.stream.sampling]
@@ -223,7 +225,7 @@ def starts_of(
     count = store.videos[video_id].images[network.input.stored]
     if params.protocol == "dense":
         return rule.test(count, params.snippets, network.input.read)
-    return mtwi.starts_at(store.pts_s(video_id)[:count], params.rate_hz)
+    return mtwi.starts_at(store.videos[video_id].times_s(network.input.stored), params.rate_hz)
 
 
 def snippets_of(
@@ -254,4 +256,5 @@ def snippets_of(
     starts = starts_of(network, store, video_id, params, rule)
     scored = network.snippet_scores(store, video_id, starts, int(params.crops), rule.tail)
     count = store.videos[video_id].images[network.input.stored]
-    return store.pts_s(video_id)[np.clip(starts, 0, count - 1)], scored
+    times_s = store.videos[video_id].times_s(network.input.stored)
+    return times_s[np.clip(starts, 0, count - 1)], scored

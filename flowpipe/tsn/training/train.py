@@ -21,7 +21,7 @@ from flowpipe.tsn import run_folder
 from flowpipe.tsn.data.batches import BatchSampler
 from flowpipe.tsn.data.clips import Clip, Clips, clips_of, splits_of
 from flowpipe.tsn.data.inputs import input_spec
-from flowpipe.tsn.data.lacking import find_lacking_classes
+from flowpipe.tsn.data.lacking import find_lacking_classes, find_without_images
 from flowpipe.tsn.data.limits import worker_failures
 from flowpipe.tsn.data.loading import Loader
 from flowpipe.tsn.device import (
@@ -148,7 +148,10 @@ class Trainer:
             videos["train"] += clips_of(
                 other, ALL, self.input.stored, samples_of, number, several=several
             )
-        self.lacking = find_lacking_classes(videos, splits, self.facts.class_names)
+        self.lacking = [
+            *find_without_images(store, splits, self.input.stored),
+            *find_lacking_classes(videos, splits, self.facts.class_names),
+        ]
         self.batches = self._batches(len(videos["train"]), shuffle=True)
         self.val_batches = self._batches(len(videos["val"]), shuffle=False)
         if not self.batches.sizes:

@@ -22,7 +22,7 @@ def test_recipes_know_the_same_names() -> None:
 
 
 NAMES = [name for name in BACKBONES if "tiny" not in name]
-OURS = ("bninception", "efficientnet_lite0")
+OURS = ("bninception", "efficientnet_lite0", "audio_vgg")
 
 
 def make(name: str, device: str = "cpu") -> tuple[torch.nn.Module, BackboneRow]:

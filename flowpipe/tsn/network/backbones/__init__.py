@@ -19,7 +19,7 @@ from flowpipe.tsn.data.normalisation import (
     TSN_PYTORCH,
     Normalisation,
 )
-from flowpipe.tsn.network.backbones import bninception, lite0
+from flowpipe.tsn.network.backbones import audio_vgg, bninception, lite0
 from flowpipe.tsn.weights.files import find_misfit, read_weights
 from flowpipe.words import unknown_name
 
@@ -267,4 +267,5 @@ NETWORKS = {
         classifier=("_fc.",),
         weights=_lite0_file,
     ),
+    "audio_vgg": BackboneRow(audio_vgg.AudioVGG, audio_vgg.FEATURES, TORCHVISION, size=96),
 }

@@ -1,0 +1,178 @@
+"""A stream of sound: whole spectrograms, times of their own, videos without any."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="training needs torch")
+
+import tiny_training  # noqa: E402
+from command import in_process  # noqa: E402
+
+from flowpipe import codec, params  # noqa: E402
+from flowpipe.errors import UsageError  # noqa: E402
+from flowpipe.modality import MODALITIES, START_S, quantiser_of  # noqa: E402
+from flowpipe.store import ShardWriter, StreamSpec, create_store, open_store  # noqa: E402
+from flowpipe.tsn.data.clips import Clips, clips_of  # noqa: E402
+from flowpipe.tsn.data.inputs import input_spec  # noqa: E402
+from flowpipe.tsn.network.backbones import build  # noqa: E402
+from flowpipe.tsn.network.model import TSN  # noqa: E402
+from flowpipe.tsn.network.network_input import network_input  # noqa: E402
+from flowpipe.tsn.recipe import AugmentParams, StreamParams, TestParams  # noqa: E402
+from flowpipe.tsn.testing import test as testing  # noqa: E402
+from flowpipe.tsn.testing.class_images import draw_class  # noqa: E402
+from flowpipe.tsn.testing.live import LiveClassifier  # noqa: E402
+from flowpipe.tsn.testing.predict import FusedRun, predict  # noqa: E402
+from flowpipe.tsn.testing.scorer import SnippetScorer  # noqa: E402
+from flowpipe.types import EncodedPlanes, Interval, Span, VideoRecord  # noqa: E402
+
+SIZE = (16, 24)
+SILENT = ("video 05", "video 11")
+STREAM = {
+    "backbone": "audio_vgg", "init": "random", "partial_bn": "false", "segments": 2,
+    "dropout": 0.0, "schedule.unit": "epochs", "schedule.lr": 0.05, "schedule.end": 5,
+    "schedule.lr_steps": "[4]", "schedule.batch_size": 4,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Videos whose class is the band that is loud; rgb is noise, and two videos have no sound."""
+    path = tmp_path_factory.mktemp("heard") / "store"
+    made_with = {"bound": 20.0, "modalities": ["rgb", "audio"]}
+    text, digest = params.canonical(made_with), params.digest(made_with)
+    create_store(
+        path, recipe=text, recipe_digest=digest, dataset={"dataset": "list"},
+        class_names=("low", "high"),
+    )  # fmt: skip
+    rng = np.random.default_rng(3)
+    specs = {n: StreamSpec(codec.RawParams(), quantiser_of(n, 20.0)) for n in ("rgb", "audio")}
+    with ShardWriter(
+        path / "shards" / "a.h5", recipe=text, recipe_digest=digest, backend={}, streams=specs
+    ) as writer:
+        for k in range(16):
+            label, split = k % 2, "test1" if k % 4 > 1 else "train1"
+            video_id, frames = f"video {k:02d}", 30 + k
+            split = "test1" if video_id == "video 11" else "train1" if k == 5 else split
+            segments = (Interval(label, 0.1, 0.3), Interval(label, 0.5, 1.2))
+            writer.begin(
+                Span(
+                    VideoRecord(video_id, "/a", labels=(label,), splits=(split,), segments=segments)
+                )
+            )
+            for name in specs:
+                count = frames if name == "rgb" else 0 if video_id in SILENT else 3 + k % 3
+                size = (36, 48) if name == "rgb" else SIZE
+                images = rng.integers(0, 60, (count, MODALITIES[name].channels, *size), np.uint8)
+                if name == "audio":
+                    images[:, :, 8 * (1 - label) : 8 * (2 - label)] += 150
+                columns = {START_S.name: np.arange(count) * 0.48} if name == "audio" else {}
+                payloads = codec.encode(images, codec.RawParams()) if count else ()
+                writer.append(EncodedPlanes(name, payloads, *size, columns))
+            writer.append_pts(np.arange(frames) / 25)
+            writer.commit({"status": "done"})
+        writer.publish()
+    return path
+
+
+@pytest.fixture(scope="module")
+def runs(store: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("runs")
+    heard = tiny_training.job(store, folder, "audio", modality="audio", stream=STREAM)
+    told = tiny_training.run(heard)
+    tiny_training.run(tiny_training.job(store, folder, "rgb", end=1))
+    return {"audio": heard.run, "rgb": folder / "rgb", "told": told}
+
+
+def test_images_are_used_whole_and_normalised_by_their_row(store: Path) -> None:
+    spec = input_spec("audio", 1, ("rgb", "audio"))
+    for phase in ("train", "val"):
+        clips = Clips(
+            [store], clips_of(open_store(store), "train1", "audio", "videos"), spec, phase=phase,
+            segments=2, sampling="tsn_pytorch", augment=AugmentParams(), side=224, seed=1,
+        )  # fmt: skip
+        chunk = clips.read([(0, 0)])
+        numbers, crop = clips.draw((0, 0))
+        assert (crop.x, crop.y, crop.width, crop.height, crop.flip) == (0, 0, 24, 16, False)
+        assert clips.most_bytes == 2 * 16 * 24
+        stored = open_store(store).snippet("video 00", "audio", 0, 3)[numbers]
+        row = MODALITIES["audio"]
+        _, backbone = build("audio_vgg", "random")
+        made = network_input(
+            [torch.from_numpy(stored)], chunk.samples, spec, backbone, stream=StreamParams(),
+            device="cpu",
+        )  # fmt: skip
+        want = (stored.astype(np.float32) - row.byte_mean) / row.byte_std
+        np.testing.assert_allclose(made[0].numpy(), want, rtol=1e-5, atol=1e-5)
+
+
+def test_a_network_for_pictures_takes_its_one_channel() -> None:
+    for name, size in (("audio_vgg", (64, 96)), ("efficientnet_lite0", (64, 96))):
+        backbone, row = build(name, "random")
+        model = TSN(backbone, row.features, 4, channels=1).eval()
+        assert model(torch.zeros(2, 2, 1, *size)).shape == (2, 4)
+    network, _ = build("audio_vgg", "random")
+    assert 1.0e6 < sum(w.numel() for w in network.parameters()) < 1.3e6
+
+
+def test_instances_are_found_by_the_times_of_the_sound(store: Path) -> None:
+    found = clips_of(open_store(store), "train1", "audio", "instances")
+    first = [clip for clip in found if clip.video_id == "video 00"]
+    assert [(clip.first, clip.images) for clip in first] == [(0, 1), (2, 1)]
+
+
+def test_it_learns_and_says_which_videos_are_silent(store: Path, runs: dict[str, Any]) -> None:
+    assert any("of split train1 has no image of audio and is left out" in t for t in runs["told"])
+    told: list[str] = []
+    for protocol in ("dense", "mtwi"):
+        wanted = TestParams(protocol=protocol, snippets=3, crops="10")
+        scores = testing.test(
+            testing.TestJob(store, runs["audio"], params=wanted), lambda *n: None, told.append
+        )
+        assert scores is not None and "video 11" not in scores.video_ids
+        labels = [open_store(store).videos[key].labels[0] for key in scores.video_ids]
+        assert scores.scores.argmax(1).tolist() == labels
+    assert "1 of 8 videos of split test1 has no image of audio and is left out" in told
+
+
+def test_fuse_scores_silent_videos_by_the_other_streams(
+    store: Path, runs: dict[str, Any], tmp_path: Path
+) -> None:
+    files = {}
+    for name in ("rgb", "audio"):
+        files[name] = tmp_path / f"{name}.h5"
+        done = in_process("test", store, runs[name], "-o", files[name], "--device", "cpu")
+        assert done.returncode == 0, done.stderr
+    for order in (("rgb", "audio"), ("audio", "rgb")):
+        done = in_process("fuse", *(files[n] for n in order), "--weights", "1,1")
+        assert done.returncode == 0, done.stderr
+        words = done.stdout + done.stderr
+        assert "lacks 1 of 8 videos, without sound" in words and "8 videos" in words
+    done = in_process("fuse", files["audio"], files["rgb"], "--weights", "1,0")
+    assert done.returncode != 0 and "video 11 has scores of streams of weight 0 only" in done.stderr
+
+
+def test_predict_takes_it_alone_and_beside_frames(store: Path, runs: dict[str, Any]) -> None:
+    wanted = TestParams(protocol="mtwi", crops="1", rate_hz=5.0)
+    fused = [FusedRun(runs[n], store, 1.0, wanted) for n in ("audio", "rgb")]
+    alone = predict("video 03", fused[:1], "cpu", "last.pt")
+    assert alone.top(1) == [1]
+    np.testing.assert_allclose(alone.times_s, np.arange(len(alone.times_s)) * 0.48)
+    both = predict("video 03", fused, "cpu", "last.pt")
+    assert len(both.times_s) == len(both.by_snippet) > len(alone.times_s)
+    with pytest.raises(UsageError, match="video 11 has no image of audio, which .*: it has no"):
+        predict("video 11", fused, "cpu", "last.pt")
+
+
+def test_what_cannot_use_sound_says_so(store: Path, runs: dict[str, Any], tmp_path: Path) -> None:
+    network = SnippetScorer(runs["audio"], "last.pt", "cpu")
+    with pytest.raises(UsageError, match="whose spectrograms are not drawn"):
+        draw_class(network, 0)
+    with pytest.raises(UsageError, match="reads audio, which is not computed live"):
+        LiveClassifier([network], [1.0], rate_hz=2.0, window_s=2.0, params=TestParams())
+    done = in_process("features", store, runs["audio"], "-o", tmp_path / "f.h5")
+    assert done.returncode != 0 and "whose images have times of their own" in done.stderr
