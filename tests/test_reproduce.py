@@ -116,6 +116,7 @@ def record_commands(monkeypatch: pytest.MonkeyPatch, work: Path, *options: str) 
         if said[0] == "train":
             run = Path(said[said.index("-o") + 1])
             run.mkdir(parents=True, exist_ok=True)
+            (run / "run.json").touch()
             if not (run / "last.pt").exists():
                 (run / "last.pt").touch()
                 os.utime(run / "last.pt", (1, 1))
@@ -133,6 +134,7 @@ def record_commands(monkeypatch: pytest.MonkeyPatch, work: Path, *options: str) 
 def test_several_gpus_train_and_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Proves the options of the commands, which their own parsers read; it runs none of them."""
     (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "store.json").touch()
     ran = record_commands(monkeypatch, tmp_path, "--gpus", "8", "--amp", "bf16")
     assert {words[0] for words in ran} == {"extract", "train", "test", "fuse", "evaluate"}
     for words in ran:

@@ -205,10 +205,11 @@ def heartbeat_folder(store: Path) -> Iterator[Path]:
 
 
 def _make(folder: Path) -> None:
-    for _ in range(100):
+    for tries_left in reversed(range(100)):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             return
-        except FileNotFoundError:
-            continue  # another run ended and took the empty parent away in between
-    raise FileNotFoundError(folder)
+        except (FileNotFoundError, FileExistsError):
+            # Another run has just made the empty parent, or ended and removed it.
+            if not tries_left:
+                raise

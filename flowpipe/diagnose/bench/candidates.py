@@ -77,7 +77,7 @@ def flow_candidates(raft_weights: Mapping[str, str] = EMPTY) -> list[FlowCandida
             for isa in reversed(core.compiled)
             if isa != core.chosen
         ),
-        *(_raft(model, raft_weights, device) for device in ("cpu", "cuda") for model in WEIGHTS),
+        *(_raft(model, raft_weights, "cpu") for model in WEIGHTS),
         _cv2("cv2-cuda-tvl1", OpenCVCudaTVL1Params()),
         _cv2("cv2-cuda-brox", OpenCVCudaBroxParams()),
         _cv2("cv2-cuda-farneback", OpenCVCudaFarnebackParams()),
@@ -88,6 +88,7 @@ def flow_candidates(raft_weights: Mapping[str, str] = EMPTY) -> list[FlowCandida
             if device not in ("cpu", "reference")
             for v in VARIANTS
         ),
+        *(_raft(model, raft_weights, "cuda") for model in WEIGHTS),
     ]
 
 
