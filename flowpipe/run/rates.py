@@ -39,7 +39,7 @@ ENCODE_S_PER_PIXEL = 0.3e-3 / (340 * 256)
 COMPUTE_S_PER_PIXEL = 0.35e-3 / (340 * 256)
 """CPU seconds of gray images, pyramids or copies to a GPU, differences and quantisation, from
 benchmarks/extract.py."""
-AUDIO_S_PER_S = 0.01
+AUDIO_S_PER_S = 0.015
 """CPU seconds of decoding a second of sound and computing its images, on one core."""
 ASSUMED_FPS = 25.0
 """Frame rate that tells how much sound belongs to a frame, for estimates."""

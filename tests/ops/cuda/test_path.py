@@ -344,7 +344,7 @@ def test_a_window_too_large_for_the_memory_is_made_in_halves(late_s, cuda, demo_
     recipe, record = clip_recipe(fps=6.25, **BRIEF), VideoRecord("clip", str(demo_clip))
     meant = planes_of(record, recipe, get_ops())
     memory = cuda.cupy.cuda.memory
-    monkeypatch.setattr(memory, "total", memory.held() + 1_000_000)
+    monkeypatch.setattr(memory, "total", memory.held() + 1_500_000)
     with pytest.warns(RuntimeWarning) as said:
         found = planes_of(record, recipe, cuda)
     assert any("for 10 frames at once; continuing with 5" in str(word.message) for word in said)
