@@ -109,7 +109,10 @@ def fuse(
     for path, lacking in zip(files, lacking_videos(streams, partial), strict=True):
         if lacking:
             videos = count_noun(len(total.video_ids), "video")
-            say(f"{path} lacks {lacking} of {videos}, without sound: the others alone score them")
+            say(
+                f"{path} lacks {lacking} of {videos}; they count as videos without sound: the "
+                "other streams alone score them"
+            )
     table = [(str(path), figures(s)) for path, s in zip(files, streams, strict=True)]
     if len(streams) > 1:
         table.append((f"fused {_format_weights(chosen)}", figures(total)))

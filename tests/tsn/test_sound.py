@@ -151,7 +151,10 @@ def test_fuse_scores_silent_videos_by_the_other_streams(
         done = in_process("fuse", *(files[n] for n in order), "--weights", "1,1")
         assert done.returncode == 0, done.stderr
         words = done.stdout + done.stderr
-        assert "lacks 1 of 8 videos, without sound" in words and "8 videos" in words
+        assert (
+            "lacks 1 of 8 videos; they count as videos without sound" in words
+            and "8 videos" in words
+        )
     done = in_process("fuse", files["audio"], files["rgb"], "--weights", "1,0")
     assert done.returncode != 0 and "video 11 has scores of streams of weight 0 only" in done.stderr
 
