@@ -27,7 +27,7 @@ def test_streams_take_their_defaults_one_by_one():
         ({"streams": {}}, "streams must be some of"),
         ({"streams": ["rgb"]}, "train.streams must be a section of keys"),
         ({"streams": {"rgb": {"backbone": "resnet55"}}}, "did you mean resnet50?"),
-        ({"streams": {"rgb": {"backbone": "alexnet"}}}, "timm:NAME"),
+        ({"streams": {"rgb": {"backbone": "alexnet"}}}, "did you mean googlenet"),
         ({"streams": {"rgb": {"segments": 0}}}, "train.streams.rgb: segments"),
         ({"streams": {"rgb": {"dropout": 1.0}}}, "dropout in [0, 1)"),
         (
