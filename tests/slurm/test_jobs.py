@@ -15,6 +15,7 @@ from checkout import ROOT, python_path
 from fake_cupy import A100, write_cupy
 from slurm_jobs import (
     CLIPS,
+    described,
     has_ended,
     logs,
     read_arguments,
@@ -211,11 +212,13 @@ def test_a_training_queues_itself_again_and_goes_on(tmp_path: Path) -> None:
         subprocess.run(["scancel", "--batch", "--signal=USR1", job], check=True)
         wait_until(lambda: states(job) == {"": "PENDING"} or has_ended(job))
         assert states(job) == {"": "PENDING"}, log.read_text()
+        # Started earlier, it would be ended by the end of its first script.
+        wait_until(lambda: "Restarts=1" in described(job))
         # Slurm holds a job that queued itself again for some minutes; an operator need not wait.
         subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=True)
         wait_until(lambda: "resuming at step" in log.read_text() or has_ended(job))
         assert "time limit: the job is requeued" in log.read_text()
-        assert "resuming at step" in log.read_text()
+        assert "resuming at step" in log.read_text(), described(job)
     finally:
         subprocess.run(["scancel", "--quiet", job])
     wait_until(lambda: has_ended(job))

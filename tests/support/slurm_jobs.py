@@ -75,6 +75,12 @@ def states(job: str) -> dict[str, str]:
     return found
 
 
+def described(job: str) -> str:
+    """Return what Slurm says of a job."""
+    shown = subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True)
+    return shown.stdout + shown.stderr
+
+
 def has_ended(job: str) -> bool:
     """Return whether all tasks of a job have ended; there are many states on the way there."""
     return set(states(job).values()) <= END_STATES
