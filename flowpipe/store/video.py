@@ -122,8 +122,10 @@ class Video:
 
     @cached_property
     def images(self) -> dict[str, int]:
-        """Number of stored images by modality: N; N - 1 where an image belongs to two frames; any
-        number of images of sound."""
+        """Number of stored images by modality.
+
+        N for images of one frame, N - 1 for those of two, any number for images of sound.
+        """
         return {name: sum(self._column(f"{name}/count")) for name in self._store.modalities}
 
     @cached_property
