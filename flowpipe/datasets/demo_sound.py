@@ -7,23 +7,19 @@ is downloaded.
 Files on disk::
 
     root/demo_sound.json            seed, version, size of every clip; written last
-    root/<class>/<id>.mp4           160x120, 25 frames per second, 2 s, AAC at 16 kHz
+    root/list.csv                   video_id,path,label,split
+    root/videos/<class>/<id>.mp4    160x120, 25 frames per second, 2 s, AAC at 16 kHz
 """
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flowpipe import strict
 from flowpipe.datasets.dataset import Dataset, DatasetRow
-from flowpipe.errors import DatasetError, FormatError
-from flowpipe.scratch import scratch_folder
-from flowpipe.types import VideoRecord
+from flowpipe.datasets.generated import GeneratedSet
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,11 +28,7 @@ if TYPE_CHECKING:
 VERSION = 1  # increases with every change that alters a sample
 SEED = 20170305
 CLASS_NAMES = ("chirp", "noise", "rhythm", "tone")
-CLIPS_PER_CLASS = 6
-TEST_CLIPS = (1, 4)
-VIDEO_IDS = tuple(f"{name}_{clip:02d}" for name in CLASS_NAMES for clip in range(CLIPS_PER_CLASS))
 RATE_HZ, LENGTH_S, FPS = 16000, 2.0, 25
-_MARKER = "demo_sound.json"
 
 
 def load(
@@ -61,23 +53,10 @@ def load(
     Raises
     ------
     DatasetError
-        If `root` contains other files.
+        If `root` contains other files, or the set of another seed.
     """
-    root = Path(root).absolute()
-    if not _is_complete(root, seed):
-        _make(root, seed, progress)
-    records = tuple(
-        VideoRecord(
-            video_id,
-            str(_clip_path(root, video_id)),
-            labels=(CLASS_NAMES.index(video_id.partition("_")[0]),),
-            subset="testing" if _is_test(video_id) else "training",
-            splits=("test1" if _is_test(video_id) else "train1",),
-        )
-        for video_id in VIDEO_IDS
-    )
     note = f"Made on this machine from seed {seed}; classes differ by sound alone."
-    return Dataset("demo_sound", CLASS_NAMES, records, note=note)
+    return SET.load(root, seed, progress, note)
 
 
 def make_sound(video_id: str, *, seed: int = SEED) -> NDArray[np.float32]:
@@ -118,11 +97,12 @@ def make_sound(video_id: str, *, seed: int = SEED) -> NDArray[np.float32]:
     return mixed
 
 
-def _write_clip(path: Path, sound: NDArray[np.float32]) -> None:
+def _write_clip(path: Path, video_id: str, seed: int) -> None:
     """Encode a clip: a gradient that drifts, the same in all clips, and the sound in AAC."""
     import av
     import numpy as np
 
+    sound = make_sound(video_id, seed=seed)
     with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
         video: Any = container.add_stream("mpeg4", rate=FPS, options={"threads": "1"})
         video.width, video.height, video.pix_fmt = 160, 120, "yuv420p"
@@ -143,62 +123,11 @@ def _write_clip(path: Path, sound: NDArray[np.float32]) -> None:
         container.mux(audio.encode(None))
 
 
-def _make(root: Path, seed: int, progress: Callable[[int, int], None] | None) -> None:
-    marker = _read_marker(root)
-    if root.exists() and (not root.is_dir() or (marker is None and any(root.iterdir()))):
-        raise DatasetError(
-            f"{root} contains files that are not the demo set of sound; give --root a new or an "
-            "empty folder"
-        )
-    if marker is not None and (marker.get("version"), marker.get("seed")) != (VERSION, seed):
-        raise DatasetError(
-            f"{root} holds the demo set of sound of seed {marker.get('seed')}, version "
-            f"{marker.get('version')}, wanted seed {seed}, version {VERSION}; remove that folder "
-            "or give another --root"
-        )
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with scratch_folder(f".{root.name}.making", root.parent) as made:
-        made.chmod(0o755)  # scratch folders are private, but data sets are shared
-        sizes = {}
-        for count, video_id in enumerate(VIDEO_IDS, 1):
-            path = _clip_path(made, video_id)
-            path.parent.mkdir(exist_ok=True)
-            _write_clip(path, make_sound(video_id, seed=seed))
-            sizes[video_id] = path.stat().st_size
-            if progress is not None:
-                progress(count, len(VIDEO_IDS))
-        values = {"version": VERSION, "seed": seed, "clips": sizes}
-        (made / _MARKER).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-        if _is_complete(root, seed):  # another process was faster
-            return
-        shutil.rmtree(root, ignore_errors=True)  # a damaged demo set, or an empty folder
-        made.replace(root)
-
-
-def _is_complete(root: Path, seed: int) -> bool:
-    marker = _read_marker(root)
-    if marker is None or (marker.get("version"), marker.get("seed")) != (VERSION, seed):
-        return False
-    sizes, paths = marker.get("clips", {}), {key: _clip_path(root, key) for key in VIDEO_IDS}
-    return all(p.is_file() and p.stat().st_size == sizes.get(key) for key, p in paths.items())
-
-
-def _read_marker(root: Path) -> dict[str, Any] | None:
-    try:
-        marker: dict[str, Any] = strict.read_json(root / _MARKER)
-    except (FileNotFoundError, NotADirectoryError, FormatError):
-        return None
-    return marker
-
-
-def _clip_path(root: Path, video_id: str) -> Path:
-    return root / video_id.partition("_")[0] / f"{video_id}.mp4"
-
-
-def _is_test(video_id: str) -> bool:
-    return int(video_id.partition("_")[2]) in TEST_CLIPS
-
-
+SET = GeneratedSet(
+    name="demo_sound", title="the demo set of sound", version=VERSION, class_names=CLASS_NAMES,
+    clips_per_class=6, test_clips=(1, 4), write_clip=_write_clip,
+)  # fmt: skip
+VIDEO_IDS = SET.video_ids
 ROW = DatasetRow(
     "demo_sound", "24 generated clips that differ in sound alone; root is created", load, made=True
 )
