@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command import in_process
+from command import FAST, in_process
 from soundfile import clicks, encode_sound, tone
 from videofile import encode_video, moving_clip
 
@@ -34,8 +34,8 @@ COUNTS = {"tone.mkv": 4, "click.mkv": 5, "silent.mp4": 0}
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clips")
-    encode_sound(folder / "tone.mkv", [tone(1000, 2.0)])
-    encode_sound(folder / "click.mkv", [clicks((1.0,), 2.5)])
+    encode_sound(folder / "tone.mkv", [tone(1000, 2.0)], frames=8)
+    encode_sound(folder / "click.mkv", [clicks((1.0,), 2.5)], frames=8)
     encode_video(folder / "silent.mp4", moving_clip(6))
     return folder
 
@@ -44,8 +44,8 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def store(clips: Path) -> Store:
     out = clips.with_name(f"{clips.name}-store")
     flowpipe(
-        "extract", "--videos", clips, "--out", out, "--modalities", "rgb,flow,audio", "--workers",
-        1, "--set", "size.width=64", "--set", "size.height=48",
+        "extract", "--videos", clips, "--out", out, "--modalities", "rgb,flow,audio",
+        "--workers", 1, *FAST,
     )  # fmt: skip
     return open_store(out)
 
