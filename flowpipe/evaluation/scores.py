@@ -90,7 +90,8 @@ def write_scores(path: Path, scores: Scores, facts: Mapping[str, Any]) -> None:
       of N windows; only if ``name`` is top_k), ``trained`` (whether the network was trained with
       it), ``of_crops`` (mean or max);
     - ``amp``: the precision;
-    - ``store`` and ``store_digest``: path of the tested store and digest of its recipe;
+    - ``store``, ``store_digest`` and ``store_created``: path of the tested store, digest of its
+      recipe and time at which it was made;
     - ``network``: SHA-256 of the weights.
 
     ``flowpipe fuse`` writes the facts of the first file, ``fused``, the files, and ``weights``.

@@ -71,8 +71,8 @@ TABLES: Mapping[str, tuple[Table, ...]] = {
 """All tables by group; the root is the empty name."""
 
 FILE_FACTS = (
-    "store", "store_digest", "dataset", "split", "window", "stride", "crops", "class_names",
-    "left_out",
+    "store", "store_digest", "store_created", "dataset", "split", "window", "stride", "crops",
+    "class_names", "left_out",
 )  # fmt: skip
 """Keys of the facts of a file."""
 STREAM_FACTS = (

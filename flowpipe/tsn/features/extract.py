@@ -125,6 +125,7 @@ def extract_features(
     videos, left_out = _plan(job, store, networks)
     facts = {
         "store": str(job.store), "store_digest": store.header.recipe_digest,
+        "store_created": store.header.created_utc,
         "dataset": store.header.dataset.get("dataset", ""), "split": _split(job, store),
         "window": job.window.facts, "stride": job.stride.facts, "crops": job.crops,
         "class_names": list(store.header.class_names), "left_out": left_out,
@@ -318,9 +319,17 @@ def _check_finished(
 
 def _check_same(path: Path, there: dict[str, Any], wanted: Mapping[str, Any]) -> None:
     """Raise UsageError unless the settings of a file are those of this job."""
-    different = differences(there, json.loads(json.dumps(wanted)))
-    if different:
+    if different := differences(_identity(there), _identity(json.loads(json.dumps(wanted)))):
         raise UsageError(
             f"{path} has other features: {list_some(different, 4)}; delete it to compute it "
             "again, or choose another -o"
         )
+
+
+def _identity(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings without paths and names of files: what is moved has the same digests."""
+    streams = {
+        name: {key: value for key, value in facts.items() if key not in ("network", "checkpoint")}
+        for name, facts in settings["streams"].items()
+    }
+    return {key: value for key, value in settings.items() if key != "store"} | {"streams": streams}

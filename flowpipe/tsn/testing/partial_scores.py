@@ -60,7 +60,7 @@ class PartialScores:
         kept in `partial_path` it. None to keep them in memory.
     settings : mapping
         JSON values that decide the scores, which are the facts of `out`. Those of files that are
-        there must be the same.
+        there must be the same, except the path of the store.
 
     Attributes
     ----------
@@ -196,8 +196,9 @@ def _scores_in(out: Path, wanted: dict[str, Any]) -> dict[str, NDArray[np.float6
 
 def _check_same(path: Path, there: dict[str, Any], wanted: dict[str, Any]) -> None:
     """Raise UsageError unless the settings of a file are those of this test."""
-    different = differences(there, wanted)
-    if different:
+    # Not the path of the store: a moved one has the same digest and time.
+    own, other = ({k: v for k, v in one.items() if k != "store"} for one in (there, wanted))
+    if different := differences(own, other):
         raise UsageError(
             f"{path} has the scores of another test: {list_some(different, _SHOWN)}; delete it to "
             "begin again, or choose another -o"

@@ -145,7 +145,7 @@ def test(
     settings = {
         **plain(facts), "split_name": split, "consensus": pooling.facts(), "amp": job.amp,
         "store": str(job.store), "store_digest": store.header.recipe_digest,
-        "network": network.digest,
+        "store_created": store.header.created_utc, "network": network.digest,
     }  # fmt: skip
     with PartialScores(job.out, settings) as finished:
         # Longest first, so that each process gets as much; the same share on every start.

@@ -28,6 +28,7 @@ from flowpipe.tsn.run_folder import LAST  # noqa: E402
 from flowpipe.tsn.testing.scorer import SnippetScorer  # noqa: E402
 
 WINDOW, STRIDE = Extent(6), Extent(2)
+NETWORK_OPTIONS = {"layer": "global_pool", "checkpoint": LAST}
 
 
 @pytest.fixture(scope="module")
@@ -39,16 +40,18 @@ def runs(store: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pat
     return {modality: folder / modality for modality in ("rgb", "flow")}
 
 
-def networks(runs: dict[str, Path], layer: str = "global_pool") -> list[RunNetwork]:
-    return [RunNetwork(run, LAST, "cpu", "off", layer) for run in runs.values()]
+def networks(
+    runs: dict[str, Path], layer: str = "global_pool", checkpoint: str = LAST
+) -> list[RunNetwork]:
+    return [RunNetwork(run, checkpoint, "cpu", "off", layer) for run in runs.values()]
 
 
 def extracted(store: Path, runs: dict[str, Path], out: Path, **options) -> list[str]:
     """Extract features; the lines that were told."""
     told: list[str] = []
-    layer = options.pop("layer", "global_pool")
+    opened = networks(runs, *(options.pop(k, v) for k, v in NETWORK_OPTIONS.items()))
     job = FeatureJob(store=store, out=out, **{"window": WINDOW, "stride": STRIDE, **options})
-    extract_features(job, networks(runs, layer), lambda done, total: None, told.append)
+    extract_features(job, opened, lambda done, total: None, told.append)
     return told
 
 
@@ -128,6 +131,26 @@ def test_a_killed_run_resumes_and_computes_no_finished_video_again(
             for video_id in whole.videos:
                 pair = (f.features(stream, video_id) for f in (whole, broken))
                 np.testing.assert_allclose(*pair, rtol=1e-5, atol=1e-6)
+
+
+def test_a_moved_store_and_run_are_the_same_and_another_store_is_not(
+    store: Path, runs: dict[str, Path], tmp_path: Path
+) -> None:
+    out, moved = tmp_path / "f.h5", tmp_path / "moved"
+    extracted(store, runs, out, video_ids=("video 03",))
+    shutil.copytree(store, moved / "store")
+    there = {modality: moved / modality for modality in runs}
+    for modality, run in runs.items():
+        shutil.copytree(run, there[modality])
+        (there[modality] / LAST).rename(there[modality] / "best.pt")
+    options = {"video_ids": ("video 03",), "checkpoint": "best.pt"}
+    (told,) = extracted(moved / "store", there, out, **options)
+    assert "nothing to compute" in told
+    header = json.loads((moved / "store/store.json").read_text())
+    header["created_utc"] = "2026-01-01T00:00:00+00:00"
+    (moved / "store/store.json").write_text(json.dumps(header))
+    with pytest.raises(UsageError, match="other features: store_created is .* there and"):
+        extracted(moved / "store", there, out, **options)
 
 
 def test_what_a_kill_left_at_any_byte_is_cut_off(tmp_path: Path) -> None:
