@@ -22,7 +22,6 @@ from flowpipe.evaluation import (
     Result,
     Scores,
     evaluate,
-    lacking_videos,
     probabilities,
     read_facts,
     read_h5,
@@ -33,8 +32,7 @@ from flowpipe.evaluation import (
 from flowpipe.evaluation import (
     fuse as fuse_scores,
 )
-from flowpipe.modality import MODALITIES
-from flowpipe.words import count_noun
+from flowpipe.words import agree_verb, count_noun
 
 SWEPT = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 """Weights that --sweep tries for every stream but the first."""
@@ -104,14 +102,14 @@ def fuse(
         assert scores.positives is not None
         return evaluate(protocol, scores.values, scores.positives)
 
-    partial = [_lacks_silent_videos(own) for own in of_files]
-    total = fuse_scores(streams, chosen, partial)
-    for path, lacking in zip(files, lacking_videos(streams, partial), strict=True):
-        if lacking:
+    total = fuse_scores(streams, chosen)
+    for path, scores, own in zip(files, streams, of_files, strict=True):
+        if lacking := len(total.video_ids) - len(scores.video_ids):
             videos = count_noun(len(total.video_ids), "video")
             say(
-                f"{path} lacks {lacking} of {videos}; they count as videos without sound: the "
-                "other streams alone score them"
+                f"{path}: {lacking} of {videos} {agree_verb(lacking, 'has', 'have')} no image of "
+                f"{own.get('modality')}; the other streams alone score "
+                f"{agree_verb(lacking, 'it', 'them')}"
             )
     table = [(str(path), figures(s)) for path, s in zip(files, streams, strict=True)]
     if len(streams) > 1:
@@ -124,7 +122,7 @@ def fuse(
     )
     if sweep and len(streams) > 1:
         tried = [
-            (figures(fuse_scores(streams, (1.0, *rest), partial)).figures[measured[0]], rest)
+            (figures(fuse_scores(streams, (1.0, *rest))).figures[measured[0]], rest)
             for rest in product(SWEPT, repeat=len(streams) - 1)
         ]
         best, rest = max(tried)
@@ -169,12 +167,6 @@ WRITERS: Mapping[str, Callable[[Path, Scores, Mapping[str, Any]], None]] = {
     ".pkl": _write_mmaction2,
 }
 """Writers of fused scores, by the ending of the file."""
-
-
-def _lacks_silent_videos(facts: Mapping[str, Any]) -> bool:
-    """Return whether the scores are of a run that reads sound, which some videos lack."""
-    row = MODALITIES.get(str(facts.get("modality", "")))
-    return row is not None and row.from_sound
 
 
 def _is_by_class(facts: Mapping[str, Any]) -> bool:

@@ -93,7 +93,7 @@ def test(
     positives = np.zeros(tested.scores.shape, bool)
     for row, video_id in enumerate(tested.video_ids):
         positives[row, list(opened.videos[video_id].labels)] = True
-    scores = Scores(str(out), tested.video_ids, tested.scores, positives)
+    scores = Scores(str(out), tested.video_ids, tested.scores, positives, tested.left_out)
     write_scores(out, scores, tested.settings)
     partial_path(out).unlink(missing_ok=True)
     words = tested.pooling.describe()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -67,35 +67,11 @@ def probabilities(scores: Scores, *, by_class: bool = False) -> Scores:
     return replace(scores, values=(sigmoid if by_class else softmax)(scores.values))
 
 
-def lacking_videos(streams: Sequence[Scores], partial: Sequence[bool]) -> list[int]:
-    """Count the videos that each stream lacks and that are fused without it.
-
-    Parameters
-    ----------
-    streams : sequence of Scores
-        Scores of the streams.
-    partial : sequence of bool
-        See `fuse`.
-
-    Returns
-    -------
-    list of int
-        Number of videos by stream.
-    """
-    whole = set(_first_whole(streams, partial).video_ids)
-    return [len(whole - set(stream.video_ids)) for stream in streams]
-
-
-def _first_whole(streams: Sequence[Scores], partial: Sequence[bool]) -> Scores:
-    """Return the first stream that has all videos; the first one if all are partial."""
-    pairs = zip(streams, partial, strict=True)
-    return next((stream for stream, lacks in pairs if not lacks), streams[0])
-
-
-def fuse(
-    streams: Sequence[Scores], weights: Sequence[float], partial: Sequence[bool] = ()
-) -> Scores:
+def fuse(streams: Sequence[Scores], weights: Sequence[float]) -> Scores:
     """Return the weighted sum of the scores of each video.
+
+    A stream may lack the videos that it has left out (`Scores.left_out`), as one of sound leaves
+    out silent films. The sum of such a video has only the other streams.
 
     Parameters
     ----------
@@ -103,22 +79,17 @@ def fuse(
         Scores of the same videos, in any order.
     weights : sequence of float
         Weight of each stream, 0 or more and at least one above 0.
-    partial : sequence of bool, optional
-        Whether each stream may lack videos, as one of sound lacks silent films; default: none may.
-        The sum of such a video has only the other streams.
 
     Returns
     -------
     Scores
-        The sum, with the videos in the order of the first stream that must have all.
+        The sum, with the videos in the order of the first stream that has most of them.
 
     Raises
     ------
     UsageError
         If the weights are not such, or the streams have different videos, classes or labels.
     """
-    partial = partial or (False,) * len(streams)
-    first = _first_whole(streams, partial)
     if (
         len(weights) != len(streams)
         or not all(0 <= weight < math.inf for weight in weights)
@@ -128,31 +99,63 @@ def fuse(
             f"wanted {count_noun(len(streams), 'weight')} from 0 up, one of them above 0, got "
             f"{list(weights)}"
         )
-    total = np.zeros_like(first.values)
-    rows = {video_id: k for k, video_id in enumerate(first.video_ids)}
-    scored = np.zeros(len(first.video_ids), bool)
-    for stream, weight, lacks in zip(streams, weights, partial, strict=True):
-        different = set(stream.video_ids) ^ set(first.video_ids)
-        if lacks:
-            different = set(stream.video_ids) - set(first.video_ids)
-        if different:
-            raise UsageError(
-                f"{stream.source} and {first.source} have different videos: "
-                f"{count_noun(len(different), 'video')} in only one of them, such as "
-                f"{min(different)}"
-            )
-        order = [rows[video_id] for video_id in stream.video_ids]
-        if stream.values.shape[1] != first.values.shape[1] or not (
-            first.positives is None
-            or stream.positives is None
-            or np.array_equal(stream.positives, first.positives[order])
-        ):
-            raise UsageError(f"{stream.source} and {first.source} have different classes or labels")
+    by_size = sorted(streams, key=lambda stream: -len(stream.video_ids))
+    rows: dict[str, int] = {}
+    for stream in by_size:
+        for video_id in stream.video_ids:
+            rows.setdefault(video_id, len(rows))
+    first = by_size[0]
+    total = np.zeros((len(rows), first.values.shape[1]))
+    positives, has_labels = np.zeros(total.shape, bool), np.zeros(len(rows), bool)
+    has_weight = np.zeros(len(rows), bool)
+    for stream, weight in zip(streams, weights, strict=True):
+        _check_videos(stream, by_size, rows)
+        order = np.array([rows[video_id] for video_id in stream.video_ids], int)
+        if stream.values.shape[1] != total.shape[1]:
+            raise _different_labels(stream, first)
         total[order] += weight * stream.values
-        scored[order] |= weight > 0
-    if not scored.all():
+        has_weight[order] |= weight > 0
+        if stream.positives is not None:
+            known = has_labels[order]
+            if not np.array_equal(positives[order][known], stream.positives[known]):
+                raise _different_labels(stream, first)
+            positives[order], has_labels[order] = stream.positives, True
+    ids = tuple(rows)
+    if not has_weight.all():
         raise UsageError(
-            f"{first.video_ids[int(np.argmin(scored))]} has scores of streams of weight 0 only; "
+            f"{ids[int(has_weight.argmin())]} has scores of streams of weight 0 only; "
             "give one of its streams a weight above 0"
         )
-    return replace(first, source="+".join(s.source for s in streams), values=total)
+    if has_labels.any() and not has_labels.all():
+        raise UsageError(f"no file of its scores has labels of {ids[int(has_labels.argmin())]}")
+    left_out = dict.fromkeys(key for stream in streams for key in stream.left_out or ())
+    return Scores(
+        source="+".join(stream.source for stream in streams),
+        video_ids=ids,
+        values=total,
+        positives=positives if has_labels.any() else None,
+        left_out=tuple(key for key in left_out if key not in rows),
+    )
+
+
+def _check_videos(stream: Scores, streams: Sequence[Scores], wanted: Collection[str]) -> None:
+    """Raise UsageError if a stream lacks videos that it has not left out."""
+    there = {*stream.video_ids, *(stream.left_out or ())}
+    missing = [video_id for video_id in wanted if video_id not in there]
+    if not missing:
+        return
+    other = next(one for one in streams if missing[0] in one.video_ids)
+    hint = ""
+    if stream.left_out is None and set(stream.video_ids) <= set(other.video_ids):
+        hint = (
+            f"; {stream.source} does not name videos without images: if an older flowpipe wrote "
+            "it, run the same flowpipe test again, which adds their names and computes nothing"
+        )
+    raise UsageError(
+        f"{stream.source} and {other.source} have different videos: {stream.source} lacks "
+        f"{count_noun(len(missing), 'video')}, such as {missing[0]}{hint}"
+    )
+
+
+def _different_labels(stream: Scores, first: Scores) -> UsageError:
+    return UsageError(f"{stream.source} and {first.source} have different classes or labels")

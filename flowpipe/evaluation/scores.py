@@ -25,6 +25,7 @@ from flowpipe.words import count_noun, list_some
 _SHOWN = 5
 # Names in the HDF5 file.
 _IDS, _VALUES, _LABELS, _FACTS = "video_ids", "scores", "labels", "facts"
+_LEFT_OUT = "left_out"
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,9 @@ class Scores:
     """Scores, (N, C); higher is more likely."""
     positives: NDArray[np.bool_] | None = None
     """True where a class is a label, (N, C); None if the file has no labels."""
+    left_out: tuple[str, ...] | None = None
+    """Ids of the videos without scores, because they have no image of the modality, such as no
+    sound; None if the file does not name them."""
 
     def of(self, video_ids: Sequence[str]) -> tuple[NDArray[np.float64], tuple[str, ...]]:
         """Select the scores of some videos.
@@ -63,14 +67,15 @@ def write_scores(path: Path, scores: Scores, facts: Mapping[str, Any]) -> None:
     """Write scores as HDF5, atomically.
 
     The file has the data sets ``video_ids`` (N,), text, ``scores`` (N, C), float64, and, if they
-    are known, ``labels`` (N, C), 0 or 1; and the attribute ``facts``, JSON.
+    are known, ``labels`` (N, C), 0 or 1, and ``left_out`` (M,), text; and the attribute ``facts``,
+    JSON.
 
     Parameters
     ----------
     path : Path
         File to write.
     scores : Scores
-        Scores, and labels if they are known.
+        Scores, and labels and videos left out if they are known.
     facts : mapping
         JSON values that describe where the scores come from; see Notes.
 
@@ -98,7 +103,9 @@ def write_scores(path: Path, scores: Scores, facts: Mapping[str, Any]) -> None:
     """
     content = io.BytesIO()
     with h5py.File(content, "w") as file:
-        file.create_dataset(_IDS, data=list(scores.video_ids), dtype=h5py.string_dtype("utf-8"))
+        for name, ids in ((_IDS, scores.video_ids), (_LEFT_OUT, scores.left_out)):
+            if ids is not None:
+                file.create_dataset(name, data=list(ids), dtype=h5py.string_dtype("utf-8"))
         file[_VALUES] = np.asarray(scores.values, np.float64)
         if scores.positives is not None:
             file[_LABELS] = scores.positives.astype(np.uint8)
@@ -192,7 +199,7 @@ def read_h5(path: Path) -> Scores:
     Returns
     -------
     Scores
-        Scores, with labels if the file has them.
+        Scores, with labels and videos left out if the file has them.
 
     Raises
     ------
@@ -200,12 +207,17 @@ def read_h5(path: Path) -> Scores:
         If the file is not one that `write_scores` wrote.
     """
     with _translate_h5_errors(path), h5py.File(path, "r") as file:
-        ids = tuple(text.decode() for text in file[_IDS][()].tolist())
+        ids = _read_ids(file[_IDS])
         values = np.asarray(file[_VALUES][()], np.float64)
         labels = np.asarray(file[_LABELS][()]) > 0 if _LABELS in file else None
         if values.ndim != 2 or len(values) != len(ids) or not np.isfinite(values).all():
             raise ValueError(f"{len(ids)} ids and scores of {values.shape}, all finite wanted")
-        return Scores(str(path), ids, values, labels)
+        left_out = _read_ids(file[_LEFT_OUT]) if _LEFT_OUT in file else None
+        return Scores(str(path), ids, values, labels, left_out)
+
+
+def _read_ids(table: Any) -> tuple[str, ...]:
+    return tuple(text.decode() for text in table[()].tolist())
 
 
 @contextmanager

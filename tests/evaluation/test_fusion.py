@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +80,7 @@ def test_the_sum_is_weighted_and_follows_the_ids() -> None:
 
 
 def test_streams_that_do_not_belong_together_are_refused() -> None:
-    with pytest.raises(UsageError, match="2 videos in only one of them, such as c"):
+    with pytest.raises(UsageError, match=r"different videos: 1.h5 lacks 1 video, such as d$"):
         fuse([scores(1), scores(2, ("a", "b é", "d"))], (1, 1))
     with pytest.raises(UsageError, match="different classes or labels"):
         fuse([scores(1), scores(2, labels=~LABELS)], (1, 1))
@@ -88,3 +89,44 @@ def test_streams_that_do_not_belong_together_are_refused() -> None:
     for weights in ((0, 0), (-1, 2), (np.nan, 1), (np.inf, 1)):
         with pytest.raises(UsageError, match="from 0 up, one of them above 0"):
             fuse([scores(1), scores(2)], weights)
+
+
+def without(made: Scores, video_id: str, left_out: tuple[str, ...] | None) -> Scores:
+    """Scores without those of a video."""
+    rows = [k for k, one in enumerate(made.video_ids) if one != video_id]
+    return replace(
+        made, video_ids=tuple(made.video_ids[k] for k in rows), values=made.values[rows],
+        positives=None if made.positives is None else made.positives[rows], left_out=left_out,
+    )  # fmt: skip
+
+
+def test_videos_without_images_have_the_other_streams_alone(tmp_path: Path) -> None:
+    rgb = replace(scores(1), left_out=("no image",))
+    heard = without(scores(2), "b é", ("b é", "no image"))
+    write_scores(tmp_path / "2.h5", heard, {})
+    heard = read_h5(tmp_path / "2.h5")
+    assert heard.left_out == ("b é", "no image")
+    want = rgb.values + 1.5 * np.insert(heard.values, 1, 0, axis=0)
+    for streams, weights in (((rgb, heard), (1, 1.5)), ((heard, rgb), (1.5, 1))):
+        total = fuse(streams, weights)
+        assert total.video_ids == IDS and total.left_out == ("no image",)
+        np.testing.assert_allclose(total.values, want)
+        np.testing.assert_array_equal(total.positives, LABELS)
+    # No stream has all videos.
+    total = fuse([heard, without(rgb, "a", ("a",))], (1, 1))
+    assert total.video_ids == ("a", "c", "b é") and total.left_out == ("no image",)
+    np.testing.assert_allclose(total.values[1], heard.values[1] + rgb.values[2])
+    np.testing.assert_array_equal(total.positives, LABELS[[0, 2, 1]])
+    with pytest.raises(UsageError, match="b é has scores of streams of weight 0 only"):
+        fuse([rgb, heard], (0, 1))
+
+
+def test_videos_that_a_file_does_not_name_are_missed(tmp_path: Path) -> None:
+    for left_out, hint in (((), "$"), (("a",), "$"), (None, "; 2.h5 does not name videos")):
+        heard = without(scores(2), "b é", left_out)
+        for streams in ([scores(1), heard], [heard, scores(1)]):
+            with pytest.raises(UsageError, match=f"2.h5 lacks 1 video, such as b é{hint}"):
+                fuse(streams, (1, 1))
+    rgb = without(scores(1), "c", ("c",))
+    with pytest.raises(UsageError, match="no file of its scores has labels of c"):
+        fuse([rgb, scores(2, labels=None)], (1, 1))

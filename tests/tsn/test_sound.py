@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
@@ -151,12 +152,20 @@ def test_fuse_scores_silent_videos_by_the_other_streams(
         done = in_process("fuse", *(files[n] for n in order), "--weights", "1,1")
         assert done.returncode == 0, done.stderr
         words = done.stdout + done.stderr
-        assert (
-            "lacks 1 of 8 videos; they count as videos without sound" in words
-            and "8 videos" in words
-        )
+        assert "audio.h5: 1 of 8 videos has no image of audio; the other streams" in words
     done = in_process("fuse", files["audio"], files["rgb"], "--weights", "1,0")
     assert done.returncode != 0 and "video 11 has scores of streams of weight 0 only" in done.stderr
+    # A file of an older flowpipe does not name the video; the same test adds its name.
+    with h5py.File(files["audio"], "a") as file:
+        assert file["left_out"].asstr()[()].tolist() == ["video 11"]
+        del file["left_out"]
+    done = in_process("fuse", files["rgb"], files["audio"])
+    assert done.returncode != 0
+    assert "lacks 1 video, such as video 11" in done.stderr
+    assert "run the same flowpipe test again" in done.stderr
+    done = in_process("test", store, runs["audio"], "-o", files["audio"], "--device", "cpu")
+    assert "there is nothing to compute" in done.stdout + done.stderr
+    assert in_process("fuse", files["rgb"], files["audio"]).returncode == 0
 
 
 def test_predict_takes_it_alone_and_beside_frames(store: Path, runs: dict[str, Any]) -> None:

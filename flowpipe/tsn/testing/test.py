@@ -62,6 +62,8 @@ class TestScores:
     """(N, C), before any softmax."""
     facts: RunFacts
     pooling: Pooling
+    left_out: tuple[str, ...]
+    """Videos of the split without an image, such as silent ones for a network of sound."""
     settings: Mapping[str, Any]
     """JSON values that determine the scores: the facts of the run and of the test."""
     computed: int
@@ -126,6 +128,7 @@ def test(
         key: video for key, video in store.videos.items() if split == ALL or split in video.splits
     }
     videos = [key for key, video in chosen.items() if video.images[facts.stored] > 0]
+    left_out = tuple(key for key, video in chosen.items() if not video.images[facts.stored])
     if not videos:
         known = split_names(store.videos.values())
         if split in known:
@@ -135,8 +138,8 @@ def test(
         choose_kernels(here.device, deterministic=False)
     for line in network.input.remarks(facts.stream.compat) if here.is_first else ():
         tell(line)
-    if here.is_first and len(videos) < len(chosen):
-        tell(describe_without_images(len(chosen) - len(videos), len(chosen), split, facts.stored))
+    if here.is_first and left_out:
+        tell(describe_without_images(len(left_out), len(chosen), split, facts.stored))
     if here.is_first and (other := facts.describe_other_images(store.header.recipe)):
         tell(f"{job.store} was extracted otherwise than the store of {job.run}: {other}")
     rule = SAMPLING_STRATEGIES[facts.stream.sampling]
@@ -173,6 +176,7 @@ def test(
     return TestScores(
         video_ids=tuple(videos),
         scores=scores,
+        left_out=left_out,
         facts=facts,
         pooling=pooling,
         settings=settings,
