@@ -201,6 +201,25 @@ class BackendError(FlowpipeError):
 class DeviceMemoryError(BackendError):
     """The GPU has too little free memory for what was asked of it at once."""
 
+    @classmethod
+    def of(cls, error: Exception) -> DeviceMemoryError:
+        """Return the error for what a library of the GPU raised, with what to do.
+
+        Parameters
+        ----------
+        error : Exception
+            Error of CuPy or torch.
+
+        Returns
+        -------
+        DeviceMemoryError
+            The error to raise.
+        """
+        return cls(
+            f"the GPU has too little free memory ({error}); give the workers fewer pixels "
+            "(--size), or let fewer processes share the GPU"
+        )
+
 
 class DeviceLostError(BackendError):
     """The GPU has failed in a way that only another process can get over."""

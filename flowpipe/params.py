@@ -123,16 +123,19 @@ def build(cls: type[T], values: Mapping[str, Any], *, where: str = "recipe") -> 
     return typing.cast(T, result)
 
 
-def plain(params: Any) -> Any:
+def plain(params: Any, *, stored: bool = False) -> Any:
     """Turn params into values that YAML and JSON can hold, every default written out.
 
     A field with the metadata ``omit_default`` is left out at its default, so that recipes without
-    it keep the digest that they had before the field existed.
+    it keep the digest that they had before the field existed. A field with the metadata ``local``,
+    such as a path, holds on one machine only.
 
     Parameters
     ----------
     params : object
         Params, or part of them.
+    stored : bool
+        True to leave out local fields, as a store does.
 
     Returns
     -------
@@ -141,16 +144,17 @@ def plain(params: Any) -> Any:
     """
     if dataclasses.is_dataclass(params) and not isinstance(params, type):
         values = {
-            f.name: plain(getattr(params, f.name))
+            f.name: plain(getattr(params, f.name), stored=stored)
             for f in dataclasses.fields(params)
             if not (f.metadata.get("omit_default") and getattr(params, f.name) == f.default)
+            and not (stored and f.metadata.get("local"))
         }
         name = getattr(type(params), "name", None)
         return {"name": name, **values} if isinstance(name, str) else values
     if isinstance(params, Mapping):
-        return {str(key): plain(value) for key, value in params.items()}
+        return {str(key): plain(value, stored=stored) for key, value in params.items()}
     if isinstance(params, (tuple, list)):
-        return [plain(value) for value in params]
+        return [plain(value, stored=stored) for value in params]
     return params
 
 
@@ -175,7 +179,7 @@ def dump(values: Any) -> str:
 
 
 def canonical(params: Any) -> str:
-    """Format params as one line of JSON.
+    """Format params as one line of JSON, without what holds on one machine only.
 
     Parameters
     ----------
@@ -185,9 +189,10 @@ def canonical(params: Any) -> str:
     Returns
     -------
     str
-        JSON with sorted keys; equal params give equal text.
+        JSON with sorted keys; equal params give equal text on every machine.
     """
-    return json.dumps(plain(params), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    values = plain(params, stored=True)
+    return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def digest(params: Any) -> str:

@@ -177,3 +177,16 @@ def test_numpy_s_scalars_become_python_s() -> None:
     assert list(map(type, numbers)) == [float, bool, int, str, str, float]
     with pytest.raises(RecipeError, match="recipe.on must be bool"):
         params.build(Top, {"on": np.int64(1)})
+
+
+def test_a_store_records_no_local_field() -> None:
+    @dataclass(frozen=True)
+    class Trained:
+        weights: str = field(default="", metadata={"local": True})
+        sha256: str = ""
+
+    here, there = Trained("/a/x.pth", "12"), Trained("/b/x.pth", "12")
+    assert params.plain([here]) == [{"weights": "/a/x.pth", "sha256": "12"}]
+    assert params.plain([here], stored=True) == [{"sha256": "12"}]
+    assert params.digest(here) == params.digest(there) != params.digest(Trained("/a/x.pth", "34"))
+    assert params.build(Trained, params.plain(here)) == here

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -160,8 +161,10 @@ extract_options = chain(
 )  # fmt: skip
 
 
-def read_stored_options(store: Path) -> tuple[dict[str, Any], ExtractRecipe]:
-    """Return the data set options and the recipe that a store was extracted with."""
+def read_stored_options(
+    store: Path, settings: Sequence[str] = ()
+) -> tuple[dict[str, Any], ExtractRecipe]:
+    """Return the data set options and the recipe that a store was extracted with, and settings."""
     header = read_store_header(store)
     if "imported" in header.recipe:
         raise UsageError(
@@ -169,4 +172,6 @@ def read_stored_options(store: Path) -> tuple[dict[str, Any], ExtractRecipe]:
             "the same `flowpipe import` again, which restores them"
         )
     source = read_manifest(store, keys=False).dataset or header.dataset
-    return source, params.build(ExtractRecipe, header.recipe, where="store.json")
+    values = params.override(header.recipe, settings)
+    where = "extract" if settings else "store.json"
+    return source, params.build(ExtractRecipe, values, where=where)

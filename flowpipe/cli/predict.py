@@ -23,7 +23,7 @@ from flowpipe.datasets import Dataset
 from flowpipe.errors import FlowpipeError, UsageError
 from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.job.recipe import without_core
-from flowpipe.params import build, digest, plain
+from flowpipe.params import build, digest, override, plain
 from flowpipe.recipes import read_recipe
 from flowpipe.remote import PathOrUrl
 from flowpipe.run import ExtractJob, Quarantine, RunOptions, devices, plan_run
@@ -57,6 +57,9 @@ _LONG_S = 30.0
 @click.option("--recipe", "recipe_file", type=RECIPE, metavar="NAME|FILE",
               help="Extraction recipe, for runs of imported stores.  [default: the recipe of the "
                    "run's store]")  # fmt: skip
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE",
+              help="Change one value of the extraction recipe, such as --set flow.weights=FILE, "
+                   "which a store does not record.")  # fmt: skip
 @CHECKPOINT_OPTION
 @live_options
 @click.option("--device", type=Choice(devices.CHOICES), default="auto", show_default=True,
@@ -70,6 +73,7 @@ def predict(
     top: int,
     least: float,
     recipe_file: str | None,
+    settings: tuple[str, ...],
     checkpoint: str,
     live: bool,
     window_s: float | None,
@@ -116,7 +120,7 @@ def predict(
     of_runs, origin = weights_of(weights, [plain(one) for one in facts])
     if weights is None and len(runs) > 1:
         say(f"weights {', '.join(f'{weight:g}' for weight in of_runs)} ({origin})")
-    plans = _extractions(runs, facts, recipe_file)
+    plans = _extractions(runs, facts, recipe_file, settings)
     if live:
         if len(plans) > 1:
             raise UsageError(
@@ -186,7 +190,10 @@ class _Extraction:
 
 
 def _extractions(
-    runs: tuple[Path, ...], facts: list[RunFacts], recipe_file: str | None
+    runs: tuple[Path, ...],
+    facts: list[RunFacts],
+    recipe_file: str | None,
+    settings: tuple[str, ...],
 ) -> list[_Extraction]:
     """Group runs whose stores differ only in their modalities, one extraction each."""
     wanted: dict[str, tuple[dict[str, Any], list[Path], dict[str, Any]]] = {}
@@ -199,6 +206,7 @@ def _extractions(
                 f"{run} was trained on an imported store, which does not record how its images "
                 "were extracted; name the extraction recipe with --recipe"
             )
+        values = override(values, settings)
         codecs = values.pop("codecs", {})
         values.pop("modalities", None)
         _, members, needed = wanted.setdefault(digest(values), (values, [], {}))

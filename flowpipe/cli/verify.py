@@ -29,6 +29,9 @@ from flowpipe.words import count_noun
     "ledger]",
 )  # fmt: skip
 @MAX_DAMAGE_OPTION
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE",
+              help="Value that --repair needs and the store does not record, such as "
+                   "--set flow.weights=FILE.")  # fmt: skip
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True,
               help="Worker processes.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -38,6 +41,7 @@ def verify(
     decode: bool,
     on_error: str | None,
     max_damaged: float,
+    settings: tuple[str, ...],
     workers: int,
     as_json: bool,
 ) -> int:
@@ -54,7 +58,7 @@ def verify(
     _print(report, as_json)
     if report.ok or not mend:
         return EXIT_DONE if report.ok else EXIT_SOME_FAILED
-    source, recipe = read_stored_options(store)
+    source, recipe = read_stored_options(store, settings)
     chosen = devices.for_decoder(devices.Devices("cpu", 0, workers, ""), recipe.video.decoder)
     options = RunOptions(
         store, workers=workers, gpus=chosen.gpus,

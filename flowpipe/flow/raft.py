@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.errors import BackendError, DeviceMemoryError
+from flowpipe.errors import DeviceMemoryError
+from flowpipe.flow.raft_weights import WEIGHTS, load_network, sha256_of
 from flowpipe.flow.tvl1 import check_counts
 from flowpipe.ops import Ops
 
 if TYPE_CHECKING:
     import torch
 
-PUBLISHED = "https://download.pytorch.org/models/"
-WEIGHTS = {
-    "large": PUBLISHED + "raft_large_C_T_SKHT_V2-ff5fadd5.pth",
-    "small": PUBLISHED + "raft_small_C_T_V2-01064c6d.pth",
-}
-"""Default weights that torchvision publishes, by model."""
 SMALLEST_PX = 128
 """Smallest side of an image that the network takes; its coarsest correlations have two rows."""
 STEP_PX = 8
@@ -42,8 +35,9 @@ class RAFTParams:
 
     name: ClassVar[str] = "raft"
     model: Literal["large", "small"] = "large"
-    weights: str = ""
-    """Path of the weights: a state dict of torchvision's model. It is made absolute."""
+    weights: str = field(default="", metadata={"local": True})
+    """Path of the weights: a state dict of torchvision's model. It is made absolute. Stores do not
+    record it."""
     weights_sha256: str = ""
     """SHA-256 of the weights; that of the file if empty. Another file is refused."""
     iterations: int = 12
@@ -51,14 +45,15 @@ class RAFTParams:
 
     def __post_init__(self) -> None:
         check_counts(self, 100, "iterations")
-        if not self.weights:
+        if not (self.weights or self.weights_sha256):
             raise ValueError(
                 f"weights must be the path of a file of torchvision's raft_{self.model}, such as "
                 f"{WEIGHTS[self.model]}, got none; download it and give --set flow.weights=FILE"
             )
-        object.__setattr__(self, "weights", str(Path(self.weights).absolute()))
+        if self.weights:
+            object.__setattr__(self, "weights", str(Path(self.weights).absolute()))
         if not self.weights_sha256:
-            object.__setattr__(self, "weights_sha256", _sha256(self.weights))
+            object.__setattr__(self, "weights_sha256", sha256_of(self.weights))
 
 
 class RAFTSolver:
@@ -84,7 +79,7 @@ class RAFTSolver:
     def __init__(self, params: RAFTParams, ops: Ops) -> None:
         self.params, self.ops = params, ops
         self.device = "cpu" if ops.on_cpu else "cuda"
-        self._model = load_model(params.model, params.weights, params.weights_sha256, self.device)
+        self._model = load_network(params.model, params.weights, params.weights_sha256, self.device)
 
     def prepare(self, frames: Any) -> NDArray[np.uint8]:
         """Fetch the frames to the host; pairs share nothing else.
@@ -165,60 +160,6 @@ class RAFTSolver:
         return planes.to(self.device).to(torch.float32).div(255).sub(0.5).div(0.5)
 
 
-@lru_cache(maxsize=2)
-def load_model(model: str, weights: str, sha256: str, device: str) -> Any:
-    """Load a network; it is kept for the process's next videos.
-
-    Parameters
-    ----------
-    model : str
-        ``large`` or ``small``.
-    weights : str
-        Path of a state dict of torchvision's model.
-    sha256 : str
-        SHA-256 that the file must have.
-    device : str
-        Device of torch: ``cpu`` or ``cuda``.
-
-    Returns
-    -------
-    torch.nn.Module
-        The network, which does not train.
-
-    Raises
-    ------
-    BackendError
-        If the file is missing, another one, or of another model.
-    """
-    import torch
-    from torchvision.models import optical_flow
-
-    network = getattr(optical_flow, f"raft_{model}")(weights=None)
-    what = f"weights of flow raft, {weights}"
-    try:
-        found = _sha256(weights)
-    except ValueError as error:
-        raise BackendError(str(error)) from error
-    if found != sha256:
-        raise BackendError(
-            f"{what}: SHA-256 is {found}, wanted {sha256}; the file has changed since the recipe "
-            "was made; restore it, or start a new store"
-        )
-    wanted = f"wanted a state dict of torchvision's raft_{model}, such as {WEIGHTS[model]}"
-    try:
-        state = torch.load(weights, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises what its parts raise
-        raise BackendError(f"{what}: torch.load reads no tensors from it; {wanted}") from error
-    try:
-        network.load_state_dict(state)
-    except (RuntimeError, TypeError, AttributeError) as error:
-        other = "small" if model == "large" else "large"
-        raise BackendError(
-            f"{what}: it does not fit the network; {wanted}; or give --set flow.model={other}"
-        ) from error
-    return network.eval().requires_grad_(False).to(device)
-
-
 def why_no_raft() -> str:
     """Return what RAFT lacks here and what to do, or ""."""
     lacks = [name for name in ("torch", "torchvision") if importlib.util.find_spec(name) is None]
@@ -250,16 +191,6 @@ def _padding(side: int) -> tuple[int, int]:
     return (padded - side) // 2, (padded - side + 1) // 2
 
 
-def _sha256(path: str) -> str:
-    try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    except OSError as error:
-        raise ValueError(
-            f"weights of flow raft, {path}: cannot be read ({error.strerror}); give the path of a "
-            "state dict of torchvision's RAFT"
-        ) from error
-
-
 @contextmanager
 def _exact_arithmetic() -> Iterator[None]:
     """Let torch compute in float32 with one thread, as a worker has one core; restore settings."""
@@ -285,7 +216,4 @@ def _translate_memory_errors() -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise DeviceMemoryError(
-            f"the GPU has too little free memory ({error}); give the workers fewer pixels "
-            "(--size), or let fewer processes share the GPU"
-        ) from error
+        raise DeviceMemoryError.of(error) from error

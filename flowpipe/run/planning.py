@@ -51,7 +51,7 @@ def plan_run(job: ExtractJob, lost: Mapping[str, str] | None = None) -> Plan:
     done: set[SpanKey] = set()
     if (options.store / "store.json").exists():
         store = open_store(options.store, skip_broken=True)
-        store.check_recipe(params.digest(recipe), params.plain(recipe))
+        store.check_recipe(params.digest(recipe), params.plain(recipe, stored=True))
         part = options.part
         mine = None if part[1] == 1 else lambda video_id: in_part(video_id, 0, *part)
         compared = reconcile(dataset, store, mine=mine, retry=options.retry, lost=lost)

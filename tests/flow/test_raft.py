@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 from synth import translated_pair
@@ -11,7 +14,7 @@ from flowpipe.flow import FLOWS, make_solver
 from flowpipe.flow.pair import optical_flow
 from flowpipe.flow.raft import RAFTParams
 from flowpipe.ops import get_ops
-from flowpipe.params import build
+from flowpipe.params import build, digest
 
 torch = pytest.importorskip("torch")
 models = pytest.importorskip("torchvision.models.optical_flow")
@@ -122,6 +125,9 @@ def test_weights_are_named_and_recognised(small, tmp_path):
         params(tmp_path / "none.pth")
     with pytest.raises(BackendError, match="wanted 0000"):
         make_solver(params(small, weights_sha256="0" * 64), get_ops("cpu"))
+    nameless = build(RAFTParams, {"weights_sha256": "0" * 64}, where="flow")
+    with pytest.raises(BackendError, match="and no path; give .* --set flow.weights=FILE"):
+        make_solver(nameless, get_ops("cpu"))
     with pytest.raises(BackendError, match="torchvision's raft_large.*flow.model=small"):
         make_solver(params(small, model="large"), get_ops("cpu"))
     other = tmp_path / "other.pth"
@@ -145,6 +151,26 @@ def test_the_recipe_records_the_hash_of_the_weights(small, tmp_path):
     assert len(made.weights_sha256) == 64
     gone = params(tmp_path / "gone.pth", weights_sha256=made.weights_sha256)
     assert gone.weights_sha256 == made.weights_sha256
+    assert gone != made and digest(gone) == digest(made)
+    assert digest(params(small, weights_sha256="0" * 64)) != digest(made)
+
+
+def bytes_read():
+    """Bytes that this process has read so far."""
+    return int(Path("/proc/self/io").read_text().split()[1])
+
+
+@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="needs Linux")
+def test_the_weights_are_hashed_once(small, tmp_path):
+    path = Path(shutil.copy(small, tmp_path / "copy.pth"))
+    before = bytes_read()
+    first = params(path)
+    assert bytes_read() - before >= path.stat().st_size
+    before = bytes_read()
+    assert params(path) == first
+    assert bytes_read() - before < path.stat().st_size / 2
+    torch.save({}, path)
+    assert params(path).weights_sha256 != first.weights_sha256
 
 
 def test_without_torch_it_says_what_to_install(monkeypatch):

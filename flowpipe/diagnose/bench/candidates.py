@@ -20,7 +20,8 @@ from flowpipe.flow.opencv_cuda import (
     OpenCVCudaNvidiaParams,
     OpenCVCudaTVL1Params,
 )
-from flowpipe.flow.raft import WEIGHTS, RAFTParams
+from flowpipe.flow.raft import RAFTParams
+from flowpipe.flow.raft_weights import WEIGHTS
 from flowpipe.flow.tvl1 import VARIANTS, TVL1Params
 from flowpipe.ops import DEVICES, Ops, get_ops
 from flowpipe.ops.cpu import native_core

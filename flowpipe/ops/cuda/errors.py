@@ -116,10 +116,7 @@ def translate_errors(cupy: Any) -> Iterator[None]:
         yield
     except _error_types(cupy) as error:
         if _is_memory(cupy, error):
-            raise DeviceMemoryError(
-                f"the GPU has too little free memory ({error}); give the workers fewer pixels "
-                "(--size), or let fewer processes share the GPU"
-            ) from error
+            raise DeviceMemoryError.of(error) from error
         raise DeviceLostError(
             f"the GPU has failed ({error}): see what dmesg and nvidia-smi say of it; flowpipe "
             "selftest --device cuda tells whether it computes as it should"
