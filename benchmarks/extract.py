@@ -11,7 +11,7 @@ Rate
     that has other work, read the ratio by CPU time: twice the cost of a frame with one worker over
     that with two.
 Worker
-    One worker's task, `run.worker.extract_shard`, in a process of its own with a worker's
+    One worker's task, `run.worker.shard_job.extract_shard`, in a process of its own with a worker's
     environment, on one core. Its CPU time is ``getrusage``: user and system time of all threads,
     with page faults, thread hand-over, checksums, publishing and fsync, after one clip to warm up.
     Flow is the time in `TVL1Solver.solve`, by ``CLOCK_THREAD_CPUTIME_ID``, user and system time of
@@ -40,10 +40,10 @@ from pathlib import Path
 from flowpipe import params
 from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.flow.tvl1 import TVL1Solver
-from flowpipe.run.cluster_settings import SETTINGS
+from flowpipe.run.cluster.settings import SETTINGS
 from flowpipe.run.options import WorkerOptions
-from flowpipe.run.plan import ShardPlan
-from flowpipe.run.worker import ShardJob, extract_shard
+from flowpipe.run.planning.plan import ShardPlan
+from flowpipe.run.worker.shard_job import ShardJob, extract_shard
 from flowpipe.types import Span, VideoRecord
 
 SHARED = Path(os.environ.get("FLOWPIPE_SHARED_DATA", "../shared/data"))

@@ -45,7 +45,7 @@ from flowpipe.flow import make_solver
 from flowpipe.flow.opencv import DISParams, OpenCVTVL1Params
 from flowpipe.flow.tvl1 import TVL1Params
 from flowpipe.ops import get_ops
-from flowpipe.run.cluster_settings import SETTINGS
+from flowpipe.run.cluster.settings import SETTINGS
 
 SHARED = Path(os.environ.get("FLOWPIPE_SHARED_DATA", "../shared/data"))
 SIZES = ((160, 120), (340, 256), (640, 480), (1280, 720), (1920, 1080), (3840, 2160))

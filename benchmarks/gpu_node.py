@@ -27,10 +27,10 @@ from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.flow.warped import CameraMotionEstimator
 from flowpipe.modality import MODALITIES
 from flowpipe.ops import get_ops
-from flowpipe.run import worker
-from flowpipe.run.cluster_settings import SETTINGS
+from flowpipe.run.cluster.settings import SETTINGS
 from flowpipe.run.options import WorkerOptions
-from flowpipe.run.plan import ShardPlan
+from flowpipe.run.planning.plan import ShardPlan
+from flowpipe.run.worker import shard_job
 from flowpipe.types import Span, VideoRecord
 
 SHARED = Path(os.environ.get("FLOWPIPE_SHARED_DATA", "../shared/data"))
@@ -113,13 +113,13 @@ def inside(clips: Sequence[Path], modalities: Sequence[str]) -> None:
     for some in (clips[:1], clips):  # the first warms up
         ops, camera_s = TimedOps(get_ops("cpu"), ON_DEVICE), 0.0
         ops.features = features = TimedOps(get_ops("cpu").features, FEATURES)
-        worker.cached_ops = lambda device, ops=ops: ops
+        shard_job.cached_ops = lambda device, ops=ops: ops
         spans = tuple(Span(VideoRecord(clip.stem, str(clip))) for clip in some)
         with tempfile.TemporaryDirectory() as folder:
             shard = ShardPlan("shard-0", spans, 0, 0)
             began = time.process_time()
-            outcomes = worker.extract_shard(
-                worker.ShardJob(
+            outcomes = shard_job.extract_shard(
+                shard_job.ShardJob(
                     store=folder,
                     heartbeat_folder=folder,
                     shard=shard,

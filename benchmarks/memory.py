@@ -24,7 +24,7 @@ import numpy as np
 from flowpipe.ops import get_ops
 from flowpipe.ops.cuda.operations import CudaOps
 from flowpipe.ops.cuda.settings import MOST_WINDOW_BYTES
-from flowpipe.run.cluster_settings import SETTINGS
+from flowpipe.run.cluster.settings import SETTINGS
 
 MODALITIES = ["rgb", "flow", "warped_flow"]
 VIDEOS = [(250, 240, 320), (45000, 240, 320), (160, 1080, 1920), (40, 2160, 3840)]
@@ -85,25 +85,25 @@ def extract_one(video: str, store: str, device: str) -> None:
     from flowpipe import params
     from flowpipe.extraction import planes
     from flowpipe.extraction.recipe import ExtractRecipe
-    from flowpipe.run import worker
-    from flowpipe.run.plan import ShardPlan
+    from flowpipe.run.planning.plan import ShardPlan
+    from flowpipe.run.worker import shard_job
     from flowpipe.types import Span, VideoRecord
 
     if device == "gpu":
-        worker.cached_ops = lambda device: AsGpu()
+        shard_job.cached_ops = lambda device: AsGpu()
         planes.make_solver = lambda params, ops: FlowOfGpu()
     Path(store).mkdir()
     values = {"flow": "dis", "size": {"width": 0, "height": 0}, "modalities": MODALITIES}
     made = params.build(ExtractRecipe, values)
     shard = ShardPlan("shard-0", (Span(VideoRecord("video", video)),), 0, 0)
-    job = worker.ShardJob(
+    job = shard_job.ShardJob(
         store=store,
         heartbeat_folder=store,
         shard=shard,
         recipe=made,
         device="cpu",
     )
-    (outcome,) = worker.extract_shard(job)
+    (outcome,) = shard_job.extract_shard(job)
     assert outcome.status == "done", outcome.message
     # Not ru_maxrss: that of a child begins with its parent's size at the fork.
     status = Path("/proc/self/status").read_text()

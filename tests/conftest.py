@@ -19,7 +19,7 @@ import pytest
 from checkout import ROOT
 
 if TYPE_CHECKING:
-    from flowpipe.run import cluster
+    from flowpipe.run.cluster import pool
 
 # Tests start hundreds of processes. Without bytecode files each would compile flowpipe: 0.3 s.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -46,7 +46,7 @@ LONGEST = (
     "cli/test_faults.py", "tsn/training/test_resume.py", "tsn/test_launch.py",
     "cli/test_any_opencv.py", "slurm/test_jobs.py", "ops/cuda/test_path.py",
     "diagnose/test_selftest.py", "cli/test_cuda_run.py", "cli/test_changed_sources.py",
-    "cli/test_commands.py", "cli/test_s3.py", "cli/test_real_files.py", "run/test_workers.py",
+    "cli/test_commands.py", "cli/test_s3.py", "cli/test_real_files.py", "run/cluster/test_pool.py",
     "extraction/test_demo_store.py", "datasets/test_demo.py", "test_reproduce.py",
     "cli/test_failing_storage.py", "ops/test_build.py", "cli/test_terminal.py",
     "cli/test_two_runs.py", "cli/test_official_sets.py",
@@ -129,12 +129,12 @@ def lasting_workers() -> Iterator[None]:
 
     A start of workers takes two seconds of a core. Those of a run that fails are not used again.
     """
-    from flowpipe.run import cluster
+    from flowpipe.run.cluster import pool
 
-    start, kept = cluster.local_pool, dict[tuple[object, ...], tuple[ExitStack, cluster.Pool]]()
+    start, kept = pool.local_pool, dict[tuple[object, ...], tuple[ExitStack, pool.Pool]]()
 
     @contextmanager
-    def pool(*settings: Any) -> Iterator[cluster.Pool]:
+    def shared_pool(*settings: Any) -> Iterator[pool.Pool]:
         if settings not in kept:
             stack = ExitStack()
             kept[settings] = stack, stack.enter_context(start(*settings))
@@ -148,7 +148,7 @@ def lasting_workers() -> Iterator[None]:
             raise
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cluster, "local_pool", pool)
+        patch.setattr(pool, "local_pool", shared_pool)
         yield
     for stack, _ in kept.values():
         stack.close()

@@ -50,10 +50,31 @@ ALLOWED = {
         "extraction.recipe", "audio", "prefetch", "flow", "ops", "video", "codec", "types",
         "modality", "errors", "words",
     },
+    "run.options": {"remote", "video"},
+    "run.job": {"run.options", "extraction.recipe", "datasets"},
+    "run.ledger": {"store", "params", "remote", "strict", "atomic", "types", "errors"},
+    "run.reconciliation": {
+        "run.ledger", "store", "datasets", "remote", "types", "errors", "words",
+    },
+    "run.planning": {
+        "run.options", "run.job", "run.ledger", "run.reconciliation", "extraction",
+        "extraction.recipe", "flow", "ops", "video", "store", "datasets", "remote", "types",
+        "modality", "params", "atomic", "logs", "errors", "words",
+    },
+    "run.worker": {
+        "run.options", "run.planning", "audio", "extraction", "extraction.recipe", "flow", "ops",
+        "store", "remote", "types", "modality", "params", "strict", "atomic", "owner", "logs",
+        "errors", "words", "__init__",
+    },
+    "run.cluster": {
+        "run.options", "run.worker", "ops", "params", "strict", "scratch", "logs", "errors",
+        "words",
+    },
     "run": {
-        "audio", "extraction", "extraction.recipe", "flow", "ops", "video", "store",
-        "datasets", "types", "modality", "errors", "params", "remote", "owner", "scratch",
-        "strict", "words", "atomic", "logs", "__init__",
+        # the whole of a run: claim, work, progress, repair
+        "run.options", "run.job", "run.ledger", "run.reconciliation", "run.planning", "run.worker",
+        "run.cluster", "store", "remote", "types", "params", "strict", "atomic", "owner", "logs",
+        "errors", "words",
     },
     "evaluation": {"types", "errors", "splits", "strict", "atomic", "words"},
     "features": {"types", "errors", "splits", "strict", "atomic", "words"},
@@ -105,8 +126,8 @@ ALLOWED = {
         "errors", "experimental", "distribution", "surfaces", "words",
     },
     "cli": {
-        "job", "sizes", "run", "report", "diagnose", "diagnose.libraries", "evaluation",
-        "exchange", "features", "localisation",
+        "job", "sizes", "run", "run.options", "run.planning", "run.cluster", "report", "diagnose",
+        "diagnose.libraries", "evaluation", "exchange", "features", "localisation",
         "tsn", "tsn.recipe", "tsn.data", "tsn.weights", "tsn.training", "tsn.testing", "tsn.adopt",
         "tsn.features",
         "tsn.weight_export", "extraction.recipe", "recipes", "store", "datasets", "flow", "ops",
@@ -119,8 +140,8 @@ ALLOWED = {
     "__init__": {"store", "flow", "tsn.data", "distribution", "job", "logs"},
     "sizes": {"errors"},
     "job": {
-        "run", "recipes", "datasets", "extraction.recipe", "flow", "ops", "video", "params",
-        "errors", "modality", "remote", "sizes", "splits", "words",
+        "run", "run.options", "run.planning", "recipes", "datasets", "extraction.recipe", "flow",
+        "ops", "video", "params", "errors", "modality", "remote", "sizes", "splits", "words",
     },
 }  # fmt: skip
 
@@ -129,9 +150,9 @@ DOORS = {
     "av": {"video", "datasets"},  # datasets: only to encode the demo clips
     "PyNvVideoCodec": {"video"},
     "h5py": {"store", "evaluation", "features"},  # files of scores, of features
-    "dask": {"run"},
-    "distributed": {"run"},
-    "dask_cuda": {"run"},
+    "dask": {"run.cluster", "run.planning"},  # planning: cores and memory as Dask counts them
+    "distributed": {"run.cluster", "run.planning"},
+    "dask_cuda": {"run.cluster"},
     "click": {"cli"},
     "fsspec": {"remote"},
     "s3fs": {"remote"},

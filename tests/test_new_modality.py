@@ -18,7 +18,7 @@ from flowpipe.extraction.stages import Extraction
 from flowpipe.modality import MODALITIES, Column, Modality
 from flowpipe.ops import get_ops
 from flowpipe.report.sheet import store_sheet
-from flowpipe.run.output import open_writer
+from flowpipe.run.worker.output import open_writer
 from flowpipe.store import create_store, open_store
 from flowpipe.store.check import check_shard
 from flowpipe.types import Span, VideoRecord

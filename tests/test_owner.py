@@ -17,7 +17,7 @@ import pytest
 
 from flowpipe import atomic
 from flowpipe.owner import STALE_S, owner_is_gone, owner_name
-from flowpipe.run.heartbeat import heartbeat_folder
+from flowpipe.run.worker.heartbeat import heartbeat_folder
 from flowpipe.store import sweep
 
 NAME_IT = "from flowpipe.owner import owner_name; print(owner_name(), flush=True); input()"
@@ -25,7 +25,7 @@ IN_A_NAMESPACE = """
 import os, sys
 from pathlib import Path
 from flowpipe.owner import owner_name
-from flowpipe.run.heartbeat import heartbeat_folder
+from flowpipe.run.worker.heartbeat import heartbeat_folder
 from flowpipe.atomic import draft_name
 store = Path(sys.argv[1])
 while os.path.exists(f"/proc/{os.getpid()}"):  # an id that nobody has outside

@@ -10,7 +10,7 @@ from flowpipe.cli import Group
 from flowpipe.cli.paths import FOLDER
 from flowpipe.cli.screen import write_line
 from flowpipe.recipes import pipelines_folder
-from flowpipe.run.cluster_settings import write_settings
+from flowpipe.run.cluster.settings import write_settings
 
 
 @click.group(cls=Group)

@@ -29,7 +29,7 @@ from flowpipe.run import (
     signals_interrupt_once,
     usable_cores,
 )
-from flowpipe.run.missing import FILE_NAME
+from flowpipe.run.planning.missing import FILE_NAME
 from flowpipe.splits import split_names
 from flowpipe.store import Store, open_store
 from flowpipe.words import agree_verb, byte_size, count_noun, duration, list_some

@@ -17,8 +17,8 @@ from flowpipe.datasets import DATASETS
 from flowpipe.errors import UsageError
 from flowpipe.experimental import describe_experimental
 from flowpipe.extraction.recipe import ExtractRecipe
-from flowpipe.run.devices import CHOICES
 from flowpipe.run.options import ON_ERROR, PUBLISH_S
+from flowpipe.run.planning.devices import CHOICES
 from flowpipe.store import read_store_header
 from flowpipe.store.manifest import read_manifest
 from flowpipe.video import DECODERS, MAX_DAMAGED

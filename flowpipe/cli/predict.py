@@ -26,9 +26,10 @@ from flowpipe.job.recipe import without_core
 from flowpipe.params import build, digest, override, plain
 from flowpipe.recipes import read_recipe
 from flowpipe.remote import PathOrUrl
-from flowpipe.run import ExtractJob, Quarantine, RunOptions, devices, plan_run
+from flowpipe.run import ExtractJob, Quarantine, RunOptions, plan_run
 from flowpipe.run import run as extract
 from flowpipe.run.options import WorkerOptions
+from flowpipe.run.planning import devices
 from flowpipe.scratch import scratch_folder
 from flowpipe.store import open_store
 from flowpipe.types import VideoRecord

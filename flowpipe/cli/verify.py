@@ -13,8 +13,9 @@ from flowpipe.cli.options import MAX_DAMAGE_OPTION, read_stored_options
 from flowpipe.cli.screen import count_progress, print_table, say, write_json, write_line
 from flowpipe.cli.store_options import STORE_ARGUMENT
 from flowpipe.datasets.source import load_dataset
-from flowpipe.run import ExtractJob, Quarantine, RunOptions, devices, policy_shown, repair
+from flowpipe.run import ExtractJob, Quarantine, RunOptions, policy_shown, repair
 from flowpipe.run.options import ON_ERROR, WorkerOptions
+from flowpipe.run.planning import devices
 from flowpipe.store import Report, layout, verify_store
 from flowpipe.words import count_noun
 

@@ -43,11 +43,11 @@ from flowpipe.run import (
     Quarantine,
     RunOptions,
     Summary,
-    devices,
     plan_run,
     run,
 )
 from flowpipe.run.options import ON_ERROR, PUBLISH_S, STALL_S, WorkerOptions
+from flowpipe.run.planning import devices
 from flowpipe.video import MAX_DAMAGED
 
 __all__ = ["ExtractJob", "Progress", "extract", "extract_job", "plan"]

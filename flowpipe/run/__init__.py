@@ -4,15 +4,15 @@ from flowpipe.run.extraction import run
 from flowpipe.run.interrupt import signals_interrupt_once
 from flowpipe.run.job import ExtractJob
 from flowpipe.run.ledger import Quarantine, policy_shown
-from flowpipe.run.missing import AbsentVideosError, MissingVideos
 from flowpipe.run.options import RunOptions
-from flowpipe.run.plan import Plan
-from flowpipe.run.planning import plan_run
+from flowpipe.run.planning.missing import AbsentVideosError, MissingVideos
+from flowpipe.run.planning.plan import Plan
+from flowpipe.run.planning.plan_run import plan_run
+from flowpipe.run.planning.resources import cores_only_s
+from flowpipe.run.planning.worker_count import usable_cores
 from flowpipe.run.progress import Listener, Progress
 from flowpipe.run.repair import repair
-from flowpipe.run.resources import cores_only_s
 from flowpipe.run.summary import InterruptedRunError, Summary
-from flowpipe.run.worker_count import usable_cores
 
 __all__ = [
     "AbsentVideosError", "ExtractJob", "InterruptedRunError", "Listener", "MissingVideos", "Plan",

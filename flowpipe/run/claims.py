@@ -19,7 +19,7 @@ from flowpipe.atomic import draft_of, translate_full_disk
 from flowpipe.errors import FormatError, UnwritableError, UsageError
 from flowpipe.logs import get_logger
 from flowpipe.owner import owner_is_gone
-from flowpipe.run.heartbeat import heartbeat_folder
+from flowpipe.run.worker.heartbeat import heartbeat_folder
 
 log = get_logger(__name__)
 

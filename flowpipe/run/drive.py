@@ -22,10 +22,10 @@ from pathlib import Path
 from flowpipe.atomic import FREE_SOME
 from flowpipe.errors import RETRIED, BackendError, DeviceLostError, DiskFullError
 from flowpipe.logs import get_logger
-from flowpipe.run.cluster import Pool, WorkerLostError
-from flowpipe.run.heartbeat import STOP
-from flowpipe.run.plan import ShardPlan, select_spans
-from flowpipe.run.worker import ShardJob, WorkerDiedError, extract_shard
+from flowpipe.run.cluster.pool import Pool, WorkerLostError
+from flowpipe.run.planning.plan import ShardPlan, select_spans
+from flowpipe.run.worker.heartbeat import STOP
+from flowpipe.run.worker.shard_job import ShardJob, WorkerDiedError, extract_shard
 from flowpipe.store import free_bytes
 from flowpipe.store.layout import SHARDS_FOLDER
 from flowpipe.types import Outcome, Span

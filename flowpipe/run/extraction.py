@@ -26,15 +26,15 @@ from flowpipe.run.claims import claim_store
 from flowpipe.run.interrupt import Interruption, signals_interrupt_once
 from flowpipe.run.job import ExtractJob
 from flowpipe.run.ledger import Ledger, Quarantine
-from flowpipe.run.plan import Plan, ShardPlan, select_spans
-from flowpipe.run.planning import list_published, plan_run
+from flowpipe.run.planning.plan import Plan, ShardPlan, select_spans
+from flowpipe.run.planning.plan_run import list_published, plan_run
+from flowpipe.run.planning.spans import ABSENT
 from flowpipe.run.progress import Listener, RunProgress
-from flowpipe.run.reconcile import apply
-from flowpipe.run.seams import find_mismatched_ids
-from flowpipe.run.spans import ABSENT
+from flowpipe.run.reconciliation.reconcile import apply
+from flowpipe.run.reconciliation.seams import find_mismatched_ids
 from flowpipe.run.summary import InterruptedRunError, Summary
 from flowpipe.run.supersede import supersede
-from flowpipe.run.worker import ShardJob
+from flowpipe.run.worker.shard_job import ShardJob
 from flowpipe.store import adopt, create_store, free_bytes, open_store, sweep
 from flowpipe.types import Outcome, Span
 from flowpipe.words import byte_size, count_noun
@@ -209,7 +209,10 @@ def _work(
     """Yield outcomes of a plan's shards as workers finish them."""
     if not plan.shards:
         return
-    from flowpipe.run.cluster import local_pool, remote_pool  # Dask takes half a second to load
+    from flowpipe.run.cluster.pool import (  # Dask takes half a second to load
+        local_pool,
+        remote_pool,
+    )
     from flowpipe.run.drive import Driver
 
     options = plan.planned_job.options

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from flowpipe.run.plan import Plan
+from flowpipe.run.planning.plan import Plan
 from flowpipe.types import Outcome, Span
 
 

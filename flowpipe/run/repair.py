@@ -12,13 +12,13 @@ from flowpipe.errors import FormatError, is_storage_failure
 from flowpipe.logs import get_logger
 from flowpipe.run.claims import claim_store
 from flowpipe.run.extraction import run_plan
-from flowpipe.run.identity import identify, last_index, paths_of
 from flowpipe.run.interrupt import Interruption, signals_interrupt_once
 from flowpipe.run.job import ExtractJob
 from flowpipe.run.ledger import Quarantine, outcomes_of
-from flowpipe.run.planning import plan_run
+from flowpipe.run.planning.plan_run import plan_run
+from flowpipe.run.planning.spans import SpanKey, shard_name
 from flowpipe.run.progress import Listener, RunProgress
-from flowpipe.run.spans import SpanKey, shard_name
+from flowpipe.run.reconciliation.identity import identify, last_index, paths_of
 from flowpipe.run.summary import Summary
 from flowpipe.store import (
     forget_lost,

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flowpipe.run.missing import MissingVideos
+from flowpipe.run.planning.missing import MissingVideos
 from flowpipe.types import Outcome
 
 

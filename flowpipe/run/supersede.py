@@ -17,7 +17,7 @@ import numpy as np
 
 from flowpipe.errors import FormatError
 from flowpipe.remote import FileFacts
-from flowpipe.run.spans import SpanKey, shard_name
+from flowpipe.run.planning.spans import SpanKey, shard_name
 from flowpipe.store import files, layout, open_store
 from flowpipe.store.catalogue import Catalogue
 from flowpipe.store.manifest import log_removed, read_manifest

@@ -17,7 +17,7 @@ import pytest
 from checkout import ROOT, python_path
 from command import FAST, Run, images
 
-from flowpipe.run.cluster_settings import SETTINGS
+from flowpipe.run.cluster.settings import SETTINGS
 
 Start = Callable[..., None]
 NOBODY = 65534

@@ -17,7 +17,7 @@ import pytest
 from command import Run, command, run_python
 
 from flowpipe import open_store
-from flowpipe.run import resources
+from flowpipe.run.planning import resources
 
 pytestmark = pytest.mark.usefixtures("lasting_workers")
 

@@ -15,8 +15,8 @@ from emulated import cupy_from
 from fake_cupy import A100, write_cupy
 
 from flowpipe.experimental import describe_experimental
-from flowpipe.run import devices
-from flowpipe.run.devices import choose
+from flowpipe.run.planning import devices
+from flowpipe.run.planning.devices import choose
 
 
 @pytest.fixture
@@ -168,8 +168,8 @@ def test_hours_are_estimated_in_a_process_that_ends(tmp_path: Path) -> None:
     found = run_python(
         "import os\n"
         "from flowpipe.extraction.recipe import ExtractRecipe\n"
-        "from flowpipe.run import rates\n"
-        "from flowpipe.run.sample import HeaderSample\n"
+        "from flowpipe.run.planning import rates\n"
+        "from flowpipe.run.planning.sample import HeaderSample\n"
         "sample = HeaderSample(1e-4, 48, 64)\n"
         "print(rates.measure_apart(ExtractRecipe(), 'cpu', sample).frame_s)\n"
         "try:\n"

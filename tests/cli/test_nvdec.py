@@ -172,7 +172,7 @@ def test_workers_share_the_gpus_where_the_cores_compute(
     for name, value in environment(tmp_path / "driver", gpus=4).items():
         monkeypatch.setenv(name, value)
     found = run_python(
-        "from flowpipe.run.devices import Devices, for_decoder\n"
+        "from flowpipe.run.planning.devices import Devices, for_decoder\n"
         "for workers in (8, 6, 3, 7):\n"
         "    print(for_decoder(Devices('cpu', 0, workers, ''), 'nvdec').gpus, end=' ')\n"
         "print(for_decoder(Devices('cuda', 2, 2, ''), 'nvdec').gpus)\n"

@@ -14,12 +14,12 @@ from videofile import encode_video
 from flowpipe import open_store, params
 from flowpipe.errors import BackendError, FlowpipeError, UnwritableError
 from flowpipe.extraction.recipe import ExtractRecipe
-from flowpipe.run.cluster import Pool, local_pool
+from flowpipe.run.cluster.pool import Pool, local_pool
 from flowpipe.run.drive import Driver
 from flowpipe.run.options import WorkerOptions
-from flowpipe.run.plan import ShardPlan, select_spans
-from flowpipe.run.spans import shard_name
-from flowpipe.run.worker import ShardJob
+from flowpipe.run.planning.plan import ShardPlan, select_spans
+from flowpipe.run.planning.spans import shard_name
+from flowpipe.run.worker.shard_job import ShardJob
 from flowpipe.store import create_store
 from flowpipe.types import Outcome, Span, VideoRecord
 

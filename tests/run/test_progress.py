@@ -11,8 +11,8 @@ from rich.console import Console
 from flowpipe.cli import extraction_progress, screen
 from flowpipe.cli.extraction_progress import ExtractionDisplay
 from flowpipe.run import Summary
-from flowpipe.run.costs import Rates, Resources
-from flowpipe.run.plan import Plan, ShardPlan
+from flowpipe.run.planning.costs import Rates, Resources
+from flowpipe.run.planning.plan import Plan, ShardPlan
 from flowpipe.run.progress import RunProgress
 from flowpipe.types import Outcome, Span, VideoRecord
 from flowpipe.words import duration

@@ -7,7 +7,7 @@ from typing import Any
 
 from flowpipe import params
 from flowpipe.extraction.recipe import ExtractRecipe
-from flowpipe.run.heartbeat import heartbeat_folder
+from flowpipe.run.worker.heartbeat import heartbeat_folder
 from flowpipe.store import create_store
 
 JOBS, TIMES = 3, 25

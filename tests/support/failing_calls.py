@@ -24,8 +24,8 @@ from flowpipe.cli import main
 from flowpipe.datasets.file_kinds import VideoFilter
 from flowpipe.datasets.tree import FileTree
 from flowpipe.errors import is_storage_failure
-from flowpipe.run.source_file import open_source
-from flowpipe.run.spans import make_spans
+from flowpipe.run.planning.spans import make_spans
+from flowpipe.run.worker.source_file import open_source
 from flowpipe.store import verify_store
 from flowpipe.types import VideoRecord
 from flowpipe.video import cut_points, open_video, probe

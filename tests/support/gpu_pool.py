@@ -17,7 +17,7 @@ from command import wait_for
 
 from flowpipe.errors import BackendError, UsageError
 from flowpipe.ops import get_ops
-from flowpipe.run.cluster import Pool, WorkerLostError, local_pool
+from flowpipe.run.cluster.pool import Pool, WorkerLostError, local_pool
 
 
 def report_gpu(_: int) -> tuple[int, str]:

@@ -19,9 +19,9 @@ from flowpipe.ops.cpu import native_core
 from flowpipe.ops.cuda import process
 from flowpipe.ops.cuda.devices import gpus
 from flowpipe.run.options import WorkerOptions
-from flowpipe.run.plan import ShardPlan
-from flowpipe.run.spans import shard_name
-from flowpipe.run.worker import ShardJob, extract_shard
+from flowpipe.run.planning.plan import ShardPlan
+from flowpipe.run.planning.spans import shard_name
+from flowpipe.run.worker.shard_job import ShardJob, extract_shard
 from flowpipe.store import create_store
 from flowpipe.types import Span, VideoRecord
 

@@ -10,11 +10,11 @@ from flowpipe import params
 from flowpipe.logs import get_logger
 from flowpipe.run.job import ExtractJob
 from flowpipe.run.ledger import Quarantine
-from flowpipe.run.plan import Plan, make_plan
-from flowpipe.run.reconcile import StoreChanges, StoreComparison, reconcile
-from flowpipe.run.resources import choose_nothing, choose_rates
-from flowpipe.run.sample import probe_sample
-from flowpipe.run.spans import SpanKey, in_part, list_remaining, make_spans, part_of
+from flowpipe.run.planning.plan import Plan, make_plan
+from flowpipe.run.planning.resources import choose_nothing, choose_rates
+from flowpipe.run.planning.sample import probe_sample
+from flowpipe.run.planning.spans import SpanKey, in_part, list_remaining, make_spans, part_of
+from flowpipe.run.reconciliation.reconcile import StoreChanges, StoreComparison, reconcile
 from flowpipe.store import open_store
 from flowpipe.words import byte_size
 
@@ -29,7 +29,8 @@ def plan_run(job: ExtractJob, lost: Mapping[str, str] | None = None) -> Plan:
     job : ExtractJob
         Job to plan.
     lost : mapping of str to str, optional
-        Last known paths, by id, of videos to extract again, see `flowpipe.run.identity.identify`.
+        Last known paths, by id, of videos to extract again, see
+        `flowpipe.run.reconciliation.identity.identify`.
         Default: the videos of shards that are gone.
 
     Returns

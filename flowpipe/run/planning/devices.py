@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from flowpipe.errors import BackendError, UsageError
 from flowpipe.ops.cuda.devices import Gpus, gpus
-from flowpipe.run.worker_count import usable_cores
+from flowpipe.run.planning.worker_count import usable_cores
 from flowpipe.video import require_nvdec, visible_gpus
 from flowpipe.words import count_noun
 

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from videofile import encode_video, moving_clip
 
 from flowpipe.errors import UsageError
-from flowpipe.run import sample, spans
-from flowpipe.run.costs import Rates, Resources
-from flowpipe.run.plan import HeaderSample, make_plan
-from flowpipe.run.sample import probe_sample
-from flowpipe.run.spans import LEAST_BYTES_PER_S, make_spans, part_of, shard_name
+from flowpipe.run.planning import sample, spans
+from flowpipe.run.planning.costs import Rates, Resources
+from flowpipe.run.planning.plan import HeaderSample, make_plan
+from flowpipe.run.planning.sample import probe_sample
+from flowpipe.run.planning.spans import LEAST_BYTES_PER_S, make_spans, part_of, shard_name
 from flowpipe.types import Span, VideoRecord
 
 SAMPLE = HeaderSample(1 / 4000, 256, 340)

@@ -26,10 +26,10 @@ from flowpipe.datasets.source import load_dataset
 from flowpipe.errors import RecipeError
 from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.run import ExtractJob, MissingVideos, Plan, RunOptions, Summary, plan_run, repair, run
-from flowpipe.run.cluster import remote_pool
+from flowpipe.run.cluster.pool import remote_pool
 from flowpipe.run.options import WorkerOptions
-from flowpipe.run.stopping import is_stop_requested
 from flowpipe.run.supersede import supersede
+from flowpipe.run.worker.stopping import is_stop_requested
 from flowpipe.store import adopt, verify_store
 from flowpipe.types import Interval
 

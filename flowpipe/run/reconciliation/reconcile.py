@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from flowpipe.datasets import Dataset
 from flowpipe.errors import RecipeError
 from flowpipe.remote import FileFacts, stat_urls
-from flowpipe.run.identity import identify, lost_videos
-from flowpipe.run.seams import find_mismatched_rows
-from flowpipe.run.sources import (
+from flowpipe.run.reconciliation.identity import identify, lost_videos
+from flowpipe.run.reconciliation.seams import find_mismatched_rows
+from flowpipe.run.reconciliation.sources import (
     COMPARED,
     facts_if_there,
     has_stored_bytes,

@@ -21,7 +21,7 @@ from flowpipe.datasets.ids import without_extension
 from flowpipe.errors import FormatError
 from flowpipe.remote import is_url
 from flowpipe.run.ledger import outcomes_of
-from flowpipe.run.sources import facts_if_there, sha256_of
+from flowpipe.run.reconciliation.sources import facts_if_there, sha256_of
 from flowpipe.store import Store
 from flowpipe.store.catalogue import Catalogue
 from flowpipe.store.index_file import read_index

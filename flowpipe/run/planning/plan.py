@@ -10,11 +10,11 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
-from flowpipe.run.costs import Resources
 from flowpipe.run.job import ExtractJob
-from flowpipe.run.reconcile import StoreChanges
-from flowpipe.run.sample import HeaderSample
-from flowpipe.run.spans import ABSENT, SpanKey, list_remaining, shard_name
+from flowpipe.run.planning.costs import Resources
+from flowpipe.run.planning.sample import HeaderSample
+from flowpipe.run.planning.spans import ABSENT, SpanKey, list_remaining, shard_name
+from flowpipe.run.reconciliation.reconcile import StoreChanges
 from flowpipe.types import Outcome, Span
 
 SHARD_BYTES = 2 << 30
@@ -162,9 +162,10 @@ def make_plan(
     unusable : sequence of Outcome
         From `make_spans`.
     sample : HeaderSample
-        From `flowpipe.run.sample.probe_sample`.
+        From `flowpipe.run.planning.sample.probe_sample`.
     resources : Resources
-        From `flowpipe.run.resources`. Shards are small enough for each worker to get several.
+        From `flowpipe.run.planning.resources`. Shards are small enough for each worker to
+        get several.
     done, quarantined : collection of (str, int, int)
         Keys of the spans to leave out.
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from flowpipe.atomic import write_atomic
 from flowpipe.datasets.dataset import SkippedFiles
 from flowpipe.errors import REASONS, UnwritableError, UsageError
-from flowpipe.run.plan import Plan
-from flowpipe.run.spans import ABSENT
+from flowpipe.run.planning.plan import Plan
+from flowpipe.run.planning.spans import ABSENT
 from flowpipe.types import Outcome
 from flowpipe.words import count_noun, escape_control, list_some
 

@@ -25,11 +25,11 @@ from distributed import Client, Future, KilledWorker, LocalCluster, Status, Work
 
 from flowpipe.errors import BackendError, UsageError
 from flowpipe.logs import get_logger
-from flowpipe.run.cluster_settings import SETTINGS, find_scheduler
-from flowpipe.run.log_forwarding import forward_logs
+from flowpipe.run.cluster.log_forwarding import forward_logs
+from flowpipe.run.cluster.private_cluster import gpu_ids, private_cluster
+from flowpipe.run.cluster.settings import SETTINGS, find_scheduler
 from flowpipe.run.options import STALL_S
-from flowpipe.run.private_cluster import gpu_ids, private_cluster
-from flowpipe.run.stopping import ask_to_stop, catch_sigterm, is_working
+from flowpipe.run.worker.stopping import ask_to_stop, catch_sigterm, is_working
 from flowpipe.scratch import scratch_folder
 from flowpipe.words import count_noun
 

@@ -14,8 +14,7 @@ import dask
 import pytest
 
 from flowpipe.errors import BackendError
-from flowpipe.run import cluster
-from flowpipe.run.cluster import Pool, WorkerLostError, local_pool
+from flowpipe.run.cluster.pool import Pool, WorkerLostError, local_pool
 
 
 def workers() -> set[int]:
@@ -62,7 +61,7 @@ def test_a_worker_killed_while_it_starts_costs_nothing(gpus: int) -> None:
 
 
 def test_workers_that_never_start_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "STARTS", 2)
+    monkeypatch.setattr("flowpipe.run.cluster.pool.STARTS", 2)
     before = workers()
     with (
         kill_workers(lambda killed: True) as killed,
@@ -104,7 +103,8 @@ def test_a_run_whose_workers_cannot_be_started_again_ends(
     """Their folder has been replaced by a file."""
     folder = tmp_path / "scratch"
     folder.mkdir()
-    monkeypatch.setattr(cluster, "scratch_folder", lambda kind: nullcontext(folder))
+    scratch_folder = "flowpipe.run.cluster.pool.scratch_folder"
+    monkeypatch.setattr(scratch_folder, lambda kind: nullcontext(folder))
     with local_pool(1) as pool:
         pid = pid_of_worker(pool)
         folder.rename(tmp_path / "gone")
@@ -118,7 +118,7 @@ def test_a_run_whose_workers_cannot_be_started_again_ends(
 
 def test_a_stopped_worker_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     """The watchdog in the worker is stopped too."""
-    monkeypatch.setattr(cluster, "FROZEN_S", 5)
+    monkeypatch.setattr("flowpipe.run.cluster.pool.FROZEN_S", 5)
     with local_pool(1, stall_s=1) as pool:
         pid = pid_of_worker(pool)
         os.kill(pid, signal.SIGSTOP)

@@ -8,12 +8,17 @@ from flowpipe.errors import BackendError
 from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.flow import FLOWS
 from flowpipe.flow.opencv import DISParams
-from flowpipe.run import rates
-from flowpipe.run.costs import NOTHING, Rates, Resources
 from flowpipe.run.options import RunOptions
-from flowpipe.run.plan import Plan
-from flowpipe.run.sample import HeaderSample
-from flowpipe.run.worker_count import describe_mps, usable_cores, usable_memory, workers_for_gpus
+from flowpipe.run.planning import rates
+from flowpipe.run.planning.costs import NOTHING, Rates, Resources
+from flowpipe.run.planning.plan import Plan
+from flowpipe.run.planning.sample import HeaderSample
+from flowpipe.run.planning.worker_count import (
+    describe_mps,
+    usable_cores,
+    usable_memory,
+    workers_for_gpus,
+)
 from flowpipe.words import count_noun
 
 

@@ -16,9 +16,9 @@ from flowpipe.notes import NOTES, count_notes, join_notes
 from flowpipe.run import policy_shown
 from flowpipe.run.ledger import Ledger
 from flowpipe.run.options import WorkerOptions
-from flowpipe.run.plan import ShardPlan
-from flowpipe.run.spans import shard_name
-from flowpipe.run.worker import ShardJob, extract_shard
+from flowpipe.run.planning.plan import ShardPlan
+from flowpipe.run.planning.spans import shard_name
+from flowpipe.run.worker.shard_job import ShardJob, extract_shard
 from flowpipe.store import create_store
 from flowpipe.types import Outcome, Span, VideoRecord
 

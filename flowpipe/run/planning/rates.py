@@ -22,8 +22,8 @@ from flowpipe.extraction.windows import DECODED_BYTES, frames_per_window
 from flowpipe.flow import FLOWS, make_solver
 from flowpipe.modality import MODALITIES
 from flowpipe.ops import Ops, get_ops, gpu_memory
-from flowpipe.run.costs import Rates
-from flowpipe.run.sample import HeaderSample
+from flowpipe.run.planning.costs import Rates
+from flowpipe.run.planning.sample import HeaderSample
 from flowpipe.video import open_video
 
 TIMED_PIXELS = 340 * 256

@@ -15,7 +15,7 @@ from checkout import ROOT, python_path
 from distributed import LocalCluster
 from gpu_pool import die
 
-from flowpipe.run.cluster import Pool, WorkerLostError, local_pool
+from flowpipe.run.cluster.pool import Pool, WorkerLostError, local_pool
 
 NOBODY = 65534
 SCRIPT = ROOT / "tests" / "support" / "stranger.py"

@@ -12,11 +12,11 @@ from flowpipe.errors import BackendError
 from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.flow import features
 from flowpipe.params import build
-from flowpipe.run import resources
-from flowpipe.run.costs import Rates, Resources
 from flowpipe.run.options import RunOptions
-from flowpipe.run.plan import Plan, make_plan
-from flowpipe.run.sample import HeaderSample
+from flowpipe.run.planning import resources
+from flowpipe.run.planning.costs import Rates, Resources
+from flowpipe.run.planning.plan import Plan, make_plan
+from flowpipe.run.planning.sample import HeaderSample
 from flowpipe.types import Span, VideoRecord
 
 SAMPLE = HeaderSample(1e-4, 256, 340)

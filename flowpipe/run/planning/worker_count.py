@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from flowpipe.run.costs import Rates
+from flowpipe.run.planning.costs import Rates
 from flowpipe.words import byte_size, count_noun
 
 
@@ -44,7 +44,7 @@ def workers_for_gpus(gpus: int, rates: Rates, cores: int, memory: int) -> tuple[
     gpus : int
         Number of GPUs.
     rates : Rates
-        From `flowpipe.run.rates.measure_apart`, with the memory of a worker.
+        From `flowpipe.run.planning.rates.measure_apart`, with the memory of a worker.
     cores : int
         See `usable_cores`.
     memory : int

@@ -33,14 +33,14 @@ from flowpipe.extraction.recipe import ExtractRecipe
 from flowpipe.extraction.stages import Extraction
 from flowpipe.logs import get_logger
 from flowpipe.ops import Ops, cached_ops
-from flowpipe.run.heartbeat import WorkerHeartbeat
 from flowpipe.run.options import WorkerOptions
-from flowpipe.run.output import describe_failure, flow_backend, open_writer
-from flowpipe.run.plan import ShardPlan
-from flowpipe.run.source_file import SourceFile, open_source
-from flowpipe.run.spans import shard_name
-from flowpipe.run.stopping import is_stop_requested, work_under_way
-from flowpipe.run.watchdog import Watchdog
+from flowpipe.run.planning.plan import ShardPlan
+from flowpipe.run.planning.spans import shard_name
+from flowpipe.run.worker.heartbeat import WorkerHeartbeat
+from flowpipe.run.worker.output import describe_failure, flow_backend, open_writer
+from flowpipe.run.worker.source_file import SourceFile, open_source
+from flowpipe.run.worker.stopping import is_stop_requested, work_under_way
+from flowpipe.run.worker.watchdog import Watchdog
 from flowpipe.store import ShardWriter
 from flowpipe.types import Outcome, Span
 from flowpipe.words import count_noun

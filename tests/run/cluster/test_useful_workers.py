@@ -10,17 +10,17 @@ from command import FAST, draw_noise_clip, in_process
 from videofile import encode_video
 
 from flowpipe import open_store
-from flowpipe.run import cluster
+from flowpipe.run.cluster import pool
 
 
 def test_one_short_video_needs_one_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    started, start = [], cluster.private_cluster
+    started, start = [], pool.private_cluster
 
     def count(workers: int, *rest: Any) -> Any:
         started.append(workers)
         return start(workers, *rest)
 
-    monkeypatch.setattr(cluster, "private_cluster", count)
+    monkeypatch.setattr(pool, "private_cluster", count)
     video = encode_video(tmp_path / "a.mp4", draw_noise_clip(1, frames=4))
     store = tmp_path / "store"
     done = in_process("extract", "--videos", video, "--out", store, "--workers", 8, *FAST)

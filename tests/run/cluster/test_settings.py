@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flowpipe.errors import UsageError
-from flowpipe.run.cluster_settings import find_scheduler
+from flowpipe.run.cluster.settings import find_scheduler
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from distributed import LocalCluster, Nanny, Scheduler, Worker
 
 from flowpipe.errors import UsageError
 from flowpipe.ops.cuda.devices import shown_gpus
-from flowpipe.run.cluster_settings import temporary_security
+from flowpipe.run.cluster.settings import temporary_security
 from flowpipe.words import count_noun
 
 

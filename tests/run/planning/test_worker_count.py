@@ -16,8 +16,8 @@ from nvdec_machine import environment
 from videofile import encode_video, moving_clip
 
 from flowpipe.ops.cpu import native_core
-from flowpipe.run.costs import Rates
-from flowpipe.run.worker_count import describe_mps, usable_cores, workers_for_gpus
+from flowpipe.run.planning.costs import Rates
+from flowpipe.run.planning.worker_count import describe_mps, usable_cores, workers_for_gpus
 
 GB = 10**9
 
@@ -117,7 +117,7 @@ def test_cores_are_those_of_affinity_and_of_the_task_of_a_slurm_job(
     one = run_python(
         "import os\n"
         "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
-        "from flowpipe.run.worker_count import usable_cores\n"
+        "from flowpipe.run.planning.worker_count import usable_cores\n"
         "print(usable_cores())\n"
     )
     assert int(one) == 1
@@ -137,8 +137,8 @@ MEASURED = """
 import sys
 from flowpipe import params
 from flowpipe.extraction.recipe import ExtractRecipe
-from flowpipe.run import rates
-from flowpipe.run.sample import HeaderSample
+from flowpipe.run.planning import rates
+from flowpipe.run.planning.sample import HeaderSample
 flow = {"name": "tvl1", "warps": 1, "iterations": 2}
 size = {"width": 0, "height": 0}
 video = {"decoder": "nvdec" if sys.argv[1:] else "cpu"}

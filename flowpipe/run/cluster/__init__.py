@@ -1,0 +1,1 @@
+"""Dask workers, on this machine or on others -> a pool that runs functions."""

@@ -1,0 +1,1 @@
+"""Job + store + this machine -> a plan: videos, spans, shards, and the resources they take."""

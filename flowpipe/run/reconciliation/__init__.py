@@ -1,0 +1,1 @@
+"""Data set + store -> what has changed since the store was made."""
