@@ -48,7 +48,7 @@ NOTES = {
         "index of the video stream that was decoded", reported=False, adds_up=False
     ),
     # sound
-    "no_audio": Note("the video has no sound; no image of sound is stored"),
+    "no_audio": Note("the file has no sound that can be decoded; no image of sound is stored"),
     "audio_undecodable": Note("FFmpeg has no decoder for the sound; no image of sound is stored"),
     "audio_damaged": Note("packets of sound are damaged; they are silent"),
     "audio_gaps": Note("timestamps of the sound leave gaps, which are silent, or overlap"),

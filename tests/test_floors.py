@@ -37,7 +37,7 @@ ALLOWED = {
     "codec": {"modality", "errors", "words"},
     "store": {
         "types", "modality", "errors", "strict", "params", "codec", "atomic", "owner",
-        "distribution", "words", "__init__",
+        "distribution", "notes", "words", "__init__",
     },
     # video: what decodes
     "datasets": {"types", "errors", "remote", "scratch", "splits", "strict", "words", "video"},

@@ -14,7 +14,7 @@ from flowpipe.cli.folders import RUN_FOLDER, STORE_OR_RUN
 from flowpipe.cli.info_run import run_facts, run_rows
 from flowpipe.cli.screen import print_table, write_json, write_line
 from flowpipe.errors import REASONS, UsageError
-from flowpipe.notes import NOTES, count_notes, join_notes
+from flowpipe.notes import NOTES, count_notes
 from flowpipe.run import Quarantine
 from flowpipe.store import Store, Video, open_store
 from flowpipe.words import byte_size, count_noun, list_some, unknown_name
@@ -76,11 +76,7 @@ def store_facts(store: Store, path: Path) -> dict[str, Any]:
     statuses = Counter(video.status for video in videos)
     classes = Counter(label for video in videos for label in video.labels)
     modalities = store.header.recipe["modalities"]
-    notes = count_notes(
-        (video.video_id, part["facts"].get("notes", ()))
-        for video in videos
-        for part in video.part_metas
-    )
+    notes = count_notes((video.video_id, video.notes) for video in videos)
     return {
         "store": str(path),
         "format_version": store.header.format_version,
@@ -174,7 +170,7 @@ def video_facts(video: Video) -> dict[str, Any]:
         "fps": video.fps,
         "labels": list(video.labels),
         **values,
-        "facts": combine_facts([meta["facts"] for meta in metas]),
+        "facts": {**combine_facts([meta["facts"] for meta in metas]), "notes": list(video.notes)},
         "damage": [run for meta in metas for run in meta.get("damage", ())],
         "parts": parts if len(parts) > 1 else [],
         "record": video.meta["record"],
@@ -182,7 +178,7 @@ def video_facts(video: Video) -> dict[str, Any]:
 
 
 def combine_facts(parts: list[dict[str, Any]]) -> dict[str, Any]:
-    """Combine the facts of the parts of a video: sum the counts, join the notes."""
+    """Combine the facts of the parts of a video: sum the counts."""
     sizes = [tuple(size) for facts in parts for size in facts.get("sizes", ())]
     return {
         **parts[0],
@@ -192,7 +188,6 @@ def combine_facts(parts: list[dict[str, Any]]) -> dict[str, Any]:
             key: sum(int(facts.get(key, 0)) for facts in parts)
             for key in ("frames_decoded", "frames_dropped")
         },
-        "notes": join_notes(note for facts in parts for note in facts.get("notes", ())),
     }
 
 

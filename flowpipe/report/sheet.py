@@ -229,8 +229,8 @@ def _warnings(video: Video) -> list[str]:
 
 def _notes(video: Video) -> list[str]:
     """Return the notes of a video as text."""
-    notes = ((video.video_id, part["facts"].get("notes", ())) for part in video.part_metas)
-    return [note.code.replace("_", " ") for note in count_notes(notes)]
+    notes = count_notes([(video.video_id, video.notes)])
+    return [note.code.replace("_", " ") for note in notes]
 
 
 def _facts(store: Store, video: Video) -> list[str]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpipe.modality import MODALITIES, START_S
+from flowpipe.notes import join_notes
 from flowpipe.store.catalogue import Catalogue
 from flowpipe.types import Interval, VideoRecord
 from flowpipe.words import count_noun
@@ -182,6 +183,12 @@ class Video:
     def status(self) -> str:
         """``done``, or ``partial`` if only the frames before damage of the source are stored."""
         return "partial" if any(self._column("partial")) else "done"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Notes of the extraction, ``code`` or ``code:count``, joined over the parts."""
+        facts = (meta.get("facts", {}) for meta in self.part_metas)
+        return tuple(join_notes(note for of_part in facts for note in of_part.get("notes", ())))
 
     @property
     def labels(self) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command import FAST, in_process
-from soundfile import clicks, encode_sound, tone
+from soundfile import clicks, damage_sound, encode_sound, tone
 from videofile import encode_video, moving_clip
 
 from flowpipe import params
@@ -28,7 +28,7 @@ def flowpipe(*arguments: object) -> str:
     return done.stdout
 
 
-COUNTS = {"tone.mkv": 4, "click.mkv": 5, "silent.mp4": 0}
+COUNTS = {"tone.mkv": 4, "click.mkv": 5, "silent.mp4": 0, "damaged.mkv": 0, "unknown.mkv": 0}
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +37,9 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     encode_sound(folder / "tone.mkv", [tone(1000, 2.0)], frames=8)
     encode_sound(folder / "click.mkv", [clicks((1.0,), 2.5)], frames=8)
     encode_video(folder / "silent.mp4", moving_clip(6))
+    damage_sound(folder / "tone.mkv", folder / "damaged.mkv")
+    unknown = (folder / "tone.mkv").read_bytes().replace(b"A_FLAC", b"A_NONE")
+    (folder / "unknown.mkv").write_bytes(unknown)
     return folder
 
 
@@ -60,6 +63,21 @@ def test_its_count_is_its_own(store: Store) -> None:
         np.testing.assert_allclose(times, np.arange(count) * 0.48)
         assert store.snippet(video_id, "audio", 0, count).shape[:2] == (count, 1)
     assert store.videos["silent.mp4"].meta["facts"]["notes"][-1] == "no_audio"
+
+
+def test_the_reason_for_no_sound_is_that_of_the_decoder(store: Store) -> None:
+    pytest.importorskip("torch", reason="training needs torch")
+    from flowpipe.tsn.data.lacking import explain_without_images
+
+    reasons = {
+        video_id: explain_without_images(store.videos[video_id], "audio")
+        for video_id, count in COUNTS.items() if not count
+    }  # fmt: skip
+    assert reasons == {
+        "silent.mp4": "the file has no sound",
+        "damaged.mkv": "all of its sound is damaged",
+        "unknown.mkv": "FFmpeg has no decoder for its sound",
+    }
 
 
 def test_its_values_are_decibels(store: Store) -> None:

@@ -62,6 +62,27 @@ def encode_sound(
     return path
 
 
+def damage_sound(path: Path, out: Path) -> Path:
+    """Copy a video file with noise in the place of each packet of sound."""
+    noise = np.random.default_rng(4)
+    with av.open(str(path)) as source, av.open(str(out), "w") as container:
+        streams = [container.add_stream_from_template(one) for one in source.streams]
+        for packet in source.demux():
+            if packet.size and packet.stream.type == "audio":
+                damaged = av.Packet(noise.bytes(packet.size))
+                damaged.pts, damaged.dts, damaged.time_base = (
+                    packet.pts, packet.dts, packet.time_base,
+                )  # fmt: skip
+                packet = damaged
+                packet.stream = streams[1]
+            elif packet.size:
+                packet.stream = streams[0]
+            else:
+                continue
+            container.mux(packet)
+    return out
+
+
 def clicks(at_s: Sequence[float], length_s: float, rate_hz: int = 16000) -> NDArray[np.float64]:
     """Return silence with clicks at some times."""
     samples = np.zeros(round(length_s * rate_hz))

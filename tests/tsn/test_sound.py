@@ -33,6 +33,7 @@ from flowpipe.types import EncodedPlanes, Interval, Span, VideoRecord  # noqa: E
 
 SIZE = (16, 24)
 SILENT = ("video 05", "video 11")
+NOTED = {"video 05": ("audio_damaged:7", "no_audio"), "video 11": ("no_audio",)}
 STREAM = {
     "backbone": "audio_vgg", "init": "random", "partial_bn": "false", "segments": 2,
     "dropout": 0.0, "schedule.unit": "epochs", "schedule.lr": 0.05, "schedule.end": 5,
@@ -75,7 +76,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 payloads = codec.encode(images, codec.RawParams()) if count else ()
                 writer.append(EncodedPlanes(name, payloads, *size, columns))
             writer.append_pts(np.arange(frames) / 25)
-            writer.commit({"status": "done"})
+            writer.commit({"status": "done", "facts": {"notes": NOTED.get(video_id, ())}})
         writer.publish()
     return path
 
@@ -176,8 +177,10 @@ def test_predict_takes_it_alone_and_beside_frames(store: Path, runs: dict[str, A
     np.testing.assert_allclose(alone.times_s, np.arange(len(alone.times_s)) * 0.48)
     both = predict("video 03", fused, "cpu", "last.pt")
     assert len(both.times_s) == len(both.by_snippet) > len(alone.times_s)
-    with pytest.raises(UsageError, match="video 11 has no image of audio, which .*: it has no"):
-        predict("video 11", fused, "cpu", "last.pt")
+    with pytest.raises(UsageError, match="/audio reads: all of its sound is damaged; leave that"):
+        predict("video 05", fused, "cpu", "last.pt")
+    with pytest.raises(UsageError, match=r"^/a has no image .* reads: the file has no sound$"):
+        predict("video 11", fused[:1], "cpu", "last.pt")
 
 
 def test_what_cannot_use_sound_says_so(store: Path, runs: dict[str, Any], tmp_path: Path) -> None:

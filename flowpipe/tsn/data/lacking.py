@@ -5,11 +5,41 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from flowpipe.store import Store
+from flowpipe.modality import MODALITIES
+from flowpipe.store import Store, Video
 from flowpipe.tsn.data.clips import Clip
 from flowpipe.words import agree_verb, count_noun, list_some
 
 Phase = Literal["train", "val"]
+
+_WITHOUT_SOUND = {
+    "audio_undecodable": "FFmpeg has no decoder for its sound",
+    "audio_damaged": "all of its sound is damaged",
+    "no_audio": "the file has no sound",
+}
+"""Note of a video without an image of sound -> reason; the first one that it has holds."""
+
+
+def explain_without_images(video: Video, modality: str) -> str:
+    """Return why a video has no image of a modality, by what its extraction noted.
+
+    Parameters
+    ----------
+    video : Video
+        Video of a store.
+    modality : str
+        Modality of which it has no image.
+
+    Returns
+    -------
+    str
+        Reason, for a message.
+    """
+    if not MODALITIES[modality].from_sound:
+        return f"the store has {count_noun(video.frames, 'frame')} of it"
+    codes = {note.partition(":")[0] for note in video.notes}
+    found = [reason for code, reason in _WITHOUT_SOUND.items() if code in codes]
+    return found[0] if found else "its extraction noted no reason"
 
 
 def describe_without_images(lacking: int, count: int, split: str, modality: str) -> str:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from flowpipe.errors import UsageError
 from flowpipe.evaluation import sigmoid, softmax
 from flowpipe.store import open_store
+from flowpipe.tsn.data.lacking import explain_without_images
 from flowpipe.tsn.data.sampling import SAMPLING_STRATEGIES
 from flowpipe.tsn.device import keep_freed_memory
 from flowpipe.tsn.recipe import TestParams
@@ -184,10 +185,11 @@ def predict(
     for number, one in enumerate(fused_runs):
         progress(number, len(fused_runs))
         network, store = SnippetScorer(one.run, checkpoint, device), open_store(one.store)
-        if not store.videos[video_id].images[network.input.stored]:
-            why = "it has no sound" if network.input.is_whole else "it is too short"
+        if not (video := store.videos[video_id]).images[network.input.stored]:
             raise UsageError(
-                f"{video_id} has no image of {network.input.stored}, which {one.run} reads: {why}"
+                f"{video.record.path} has no image of {network.input.stored}, which {one.run} "
+                f"reads: {explain_without_images(video, network.input.stored)}"
+                f"{'; leave that run out' if len(fused_runs) > 1 else ''}"
             )
         pooling = Pooling(one.params, network.facts.stream, network.model.consensus)
         rule = SAMPLING_STRATEGIES[network.facts.stream.sampling]
