@@ -12,6 +12,7 @@ from flowpipe.cli import EXIT_DONE
 from flowpipe.cli.choices import Choice
 from flowpipe.cli.folders import RUN
 from flowpipe.cli.paths import FILE, FILE_THERE
+from flowpipe.cli.processes import devices_option, launch_processes
 from flowpipe.cli.screen import count_progress, say
 from flowpipe.cli.store_options import STORE_ARGUMENT, check_output
 from flowpipe.cli.test_options import CHECKPOINT_OPTION
@@ -21,7 +22,6 @@ from flowpipe.features import Extent
 from flowpipe.words import count_noun, duration
 
 if TYPE_CHECKING:
-    from flowpipe.tsn.features.extract import StreamSpeed
     from flowpipe.tsn.features.networks import FeatureNetwork
 
 _PREFIX = "torchvision:"
@@ -96,6 +96,7 @@ class ExtentParam(click.ParamType):
 @click.option("--device", type=Choice(["auto", "cpu", "cuda"]), default="auto",
               show_default=True, help="Device that computes; auto uses a GPU if there is one.",
               )  # fmt: skip
+@devices_option("Processes of this machine that share the videos, one GPU each.")
 @click.option("--amp", type=Choice(["off", "bf16", "fp16"]), default="off",
               show_default=True, help="Automatic mixed precision.")  # fmt: skip
 def features(
@@ -112,6 +113,7 @@ def features(
     checkpoint: str,
     batch_size: int | None,
     device: str,
+    devices: int | None,
     amp: str,
 ) -> int:
     """Compute features and scores along the videos of a STORE with the network of each RUN.
@@ -126,16 +128,20 @@ def features(
     window; a network of torchvision computes frames evenly spaced over it.
 
     The frames after the last complete window have no row. A video shorter than a window has one
-    row. The same command resumes an interrupted run: the rows of finished videos are kept in
-    OUT.partial. `flowpipe export OUT.h5 FOLDER --layout actionformer` writes the files of other
-    tools.
+    row. The same command resumes an interrupted run, with any number of devices: the rows of
+    finished videos are kept in OUT.partial, those of process R in OUT.partial.R. `flowpipe export
+    OUT.h5 FOLDER --layout actionformer` writes the files of other tools.
     """
     torch_or_why()
     check_output(out, ".h5")
+    code = launch_processes(devices, device)
+    if code is not None:
+        return code
     from flowpipe.tsn.device import choose_device
+    from flowpipe.tsn.distributed import select_device
     from flowpipe.tsn.features.extract import FeatureJob, extract_features
 
-    on = choose_device(device)
+    on = select_device(choose_device(device))
     window = window or _default_window(runs)
     networks = _open_networks(runs, weights, checkpoint, on, amp=amp, layer=layer, window=window)
     job = FeatureJob(
@@ -152,11 +158,17 @@ def features(
     )
     with count_progress("computing rows") as progress:
         done = extract_features(job, networks, progress, say)
-    videos, rows = count_noun(done.videos, "video"), count_noun(done.rows, "row")
-    say(f"{out}: {videos}, {rows} of {', '.join(network.name for network in networks)}")
+    here = done.process
+    if here.is_first:
+        videos, rows = count_noun(done.videos, "video"), count_noun(done.rows, "row")
+        say(f"{out}: {videos}, {rows} of {', '.join(network.name for network in networks)}")
+    if here.is_first and here.world > 1 and done.computed:
+        say(f"{here.world} processes: {_describe_rate(done.computed, done.seconds)}")
+    own = f"process {here.rank} of {here.world}, " if here.world > 1 else ""
     for speed in done.speeds:
         if speed.rows:
-            say(_describe_speed(speed))
+            rate, waited = _describe_rate(speed.rows, speed.seconds), speed.waited_s / speed.seconds
+            say(f"{own}{speed.name}: {rate}, waited for data {waited:.0%}")
     return EXIT_DONE
 
 
@@ -206,9 +218,5 @@ def _default_window(runs: tuple[Path | str, ...]) -> Extent:
     return Extent(max([_WINDOW, *map(default_window, published)]))
 
 
-def _describe_speed(speed: StreamSpeed) -> str:
-    rate, waited = speed.rows / speed.seconds, speed.waited_s / speed.seconds
-    return (
-        f"{speed.name}: {count_noun(speed.rows, 'row')} in {duration(speed.seconds)}, "
-        f"{rate:.1f} rows/s, waited for data {waited:.0%}"
-    )
+def _describe_rate(rows: int, seconds: float) -> str:
+    return f"{count_noun(rows, 'row')} in {duration(seconds)}, {rows / seconds:.1f} rows/s"

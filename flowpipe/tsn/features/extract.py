@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,14 @@ from torch import Tensor
 from flowpipe.errors import FlowpipeError, UsageError
 from flowpipe.evaluation.ground_truth import ALL
 from flowpipe.features import Extent, FeatureVideo, StreamFacts, Windows, cut_windows, open_features
-from flowpipe.features.spool import RowSpool, spool_path
+from flowpipe.features.spool import RowSpool
 from flowpipe.features.windows import frame_s
 from flowpipe.features.writer import WindowedVideo, write_features
 from flowpipe.prefetch import prefetch
 from flowpipe.splits import split_name, split_names
 from flowpipe.store import Store, open_store
 from flowpipe.tsn.device import choose_kernels, keep_freed_memory
+from flowpipe.tsn.distributed import Processes, processes_from_environment
 from flowpipe.tsn.features.decoding import Piece, decode_batches
 from flowpipe.tsn.features.networks import FeatureNetwork, check_window, name_streams
 from flowpipe.tsn.run_folder import differences
@@ -34,6 +35,8 @@ from flowpipe.words import count_noun, list_some, unknown_name
 VIEWS, VIEWS_ON_CPU = 64, 10
 """Default number of crops that go through the network together. On a CPU more are no faster."""
 _BATCHES_AHEAD = 2
+_POLL_S = 0.2
+"""Interval at which the rows of the other processes are polled, seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +54,7 @@ class FeatureJob:
     crops: int = 1
     """Crops that a row is averaged over: 1, 5 or 10."""
     device: str = "cpu"
+    """Device of this process."""
     amp: str = "off"
     """Key of `AMP`: precision of the networks' arithmetic."""
     views: int = 0
@@ -59,17 +63,17 @@ class FeatureJob:
 
 @dataclass(frozen=True)
 class StreamSpeed:
-    """Measured speed of one stream."""
+    """Measured speed of one stream in one process."""
 
     name: str
     rows: int
-    """Rows computed by this run."""
+    """Rows computed by this process."""
     seconds: float
     waited_s: float
     """Time that the network waited for decoded images, seconds."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ExtractedFeatures:
     """Result of an extraction of features."""
 
@@ -78,7 +82,14 @@ class ExtractedFeatures:
     """Rows of each stream."""
     left_out: Mapping[str, str]
     """Reason by id of each video that has no rows."""
-    speeds: tuple[StreamSpeed, ...]
+    process: Processes
+    """This process; the first one has written the file."""
+    speeds: tuple[StreamSpeed, ...] = ()
+    """Speeds of this process."""
+    computed: int = 0
+    """Rows that all processes have computed, of all streams; known to the first process."""
+    seconds: float = 0.0
+    """Time that they took, seconds."""
 
 
 def extract_features(
@@ -89,8 +100,9 @@ def extract_features(
 ) -> ExtractedFeatures:
     """Compute the features and scores of the windows of all videos; write them to `job.out`.
 
-    Rows of finished videos are kept in `spool_path` until the file is written, so that a run that
-    was killed resumes.
+    The processes of `launch` or torchrun share the videos. Rows of finished videos are kept in the
+    files of `RowSpool` until the first process writes `job.out`, so that a run that was killed
+    resumes.
 
     Parameters
     ----------
@@ -99,7 +111,8 @@ def extract_features(
     networks : list of FeatureNetwork
         Network of each stream. Names that occur twice get a number.
     progress : callable
-        Called with the number of finished rows and the number of all rows, over all streams.
+        Called with the number of finished rows and the number of all rows, over all streams and
+        processes.
     tell : callable
         Called with each log line.
 
@@ -120,6 +133,9 @@ def extract_features(
         keep_freed_memory()
     else:
         choose_kernels(job.device, deterministic=False)
+    here = processes_from_environment(job.device)
+    if not here.is_first:
+        progress, tell = (lambda done, total: None), (lambda line: None)
     store = open_store(job.store)
     name_streams(networks)
     videos, left_out = _plan(job, store, networks)
@@ -138,30 +154,48 @@ def extract_features(
     for network in networks:
         if other := network.describe_other_images(store.header.recipe):
             tell(f"{job.store} was extracted otherwise than the store of {network.name}: {other}")
-    if job.out.exists():
-        _check_finished(job.out, settings, videos)
-        tell(f"{job.out} has these features already: there is nothing to compute")
-        return ExtractedFeatures(len(videos), rows, left_out, ())
-    with RowSpool(spool_path(job.out), settings) as spool:
-        _check_same(spool_path(job.out), spool.settings, settings)
-        speeds, done = [], _count_done(spool, networks, videos)
+    result = ExtractedFeatures(videos=len(videos), rows=rows, left_out=left_out, process=here)
+    with RowSpool(job.out) as spool:
+        # Asked after the rows were read: they are deleted after the file is written.
+        if job.out.exists():
+            _check_finished(job.out, settings, videos)
+            tell(f"{job.out} has these features already: there is nothing to compute")
+            return result
+        for path, other_settings in spool.settings.items():
+            _check_same(path, other_settings, settings)
+        # Longest first, so that each process gets as much; the same share on every start.
+        share = sorted(videos, key=lambda one: -len(one.windows))[here.rank :: here.world]
+        if not here.is_first and not _list_missing(spool, networks, share):
+            return result
+        spool.begin(settings, here.rank)
+        began, total = time.monotonic(), rows * len(networks)
+        first = done = total - sum(_list_missing(spool, networks, videos))
         if done:
-            of = count_noun(rows * len(networks), "row")
-            tell(f"resuming: {spool_path(job.out)} has {done} of {of}")
-        progress(done, rows * len(networks))
+            there = list_some([path.name for path in spool.settings])
+            tell(f"resuming: {done} of {count_noun(total, 'row')} are in {there}")
+        progress(done, total)
+        speeds = []
         for network in networks:
             extractor = _Extractor(job, store, network, spool)
-            for count in extractor.run(videos):
-                done += count
-                progress(done, rows * len(networks))
+            for count in extractor.run(share):
+                done += count + (spool.update() if here.is_first else 0)
+                progress(done, total)
             speeds.append(extractor.speed)
+        result = replace(result, speeds=tuple(speeds))
+        if not here.is_first:
+            return result
+        while missing := sum(_list_missing(spool, networks, videos)):
+            progress(total - missing, total)
+            time.sleep(_POLL_S)
+            spool.update()
+        result = replace(result, computed=total - first, seconds=time.monotonic() - began)
         write_features(job.out, facts, videos, streams, spool.read)
-    spool_path(job.out).unlink()
-    return ExtractedFeatures(len(videos), rows, left_out, tuple(speeds))
+        spool.delete()
+    return result
 
 
 class _Extractor:
-    """Computes the rows of one stream and adds them to the file of finished videos."""
+    """Computes the rows of one stream and adds them to the file of this process."""
 
     def __init__(
         self, job: FeatureJob, store: Store, network: FeatureNetwork, spool: RowSpool
@@ -293,13 +327,14 @@ def _choose_videos(job: FeatureJob, store: Store) -> list[str]:
     return [k for k in found if k in job.video_ids] if job.video_ids else found
 
 
-def _count_done(
+def _list_missing(
     spool: RowSpool, networks: Sequence[FeatureNetwork], videos: Sequence[WindowedVideo]
-) -> int:
-    return sum(
+) -> list[int]:
+    """Return the number of rows of each stream of a video that has still to be computed."""
+    return [
         len(video.windows) for network in networks for video in videos
-        if spool.has(network.name, video.video_id, len(video.windows))
-    )  # fmt: skip
+        if not spool.has(network.name, video.video_id, len(video.windows))
+    ]  # fmt: skip
 
 
 def _check_finished(

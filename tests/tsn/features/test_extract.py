@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import json
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +56,19 @@ def extracted(store: Path, runs: dict[str, Path], out: Path, **options) -> list[
     job = FeatureJob(store=store, out=out, **{"window": WINDOW, "stride": STRIDE, **options})
     extract_features(job, opened, lambda done, total: None, told.append)
     return told
+
+
+def assert_same_rows(path: Path, other: Path) -> None:
+    """Compare two files of features, the values up to rounding."""
+    with open_features(path) as one, open_features(other) as two:
+        assert one.facts == two.facts and list(one.videos) == list(two.videos)
+        assert one.videos == two.videos
+        assert all(one.rows(key) == two.rows(key) for key in one.videos)
+        for stream in ("rgb", "flow"):
+            for video_id in one.videos:
+                for values in ("features", "scores"):
+                    pair = (getattr(file, values)(stream, video_id) for file in (one, two))
+                    np.testing.assert_allclose(*pair, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("crops, views", [(1, 0), (10, 3)])
@@ -122,15 +138,10 @@ def test_a_killed_run_resumes_and_computes_no_finished_video_again(
     assert any(line.startswith("resuming") for line in told)
     assert len(computed) == len(set(computed)) == 24  # 12 videos, 2 streams
     assert not spool_path(out).exists()
-    with open_features(tmp_path / "whole.h5") as whole, open_features(out) as broken:
-        assert broken.facts == whole.facts and broken.videos == whole.videos
-        assert tuple(whole.facts) == tuple(sorted(FILE_FACTS))
-        assert set(whole.streams["rgb"].facts) == {*STREAM_FACTS, "run"}
-        assert all(broken.rows(key) == whole.rows(key) for key in whole.videos)
-        for stream in ("rgb", "flow"):
-            for video_id in whole.videos:
-                pair = (f.features(stream, video_id) for f in (whole, broken))
-                np.testing.assert_allclose(*pair, rtol=1e-5, atol=1e-6)
+    assert_same_rows(out, tmp_path / "whole.h5")
+    with open_features(out) as file:
+        assert tuple(file.facts) == tuple(sorted(FILE_FACTS))
+        assert set(file.streams["rgb"].facts) == {*STREAM_FACTS, "run"}
 
 
 def test_a_moved_store_and_run_are_the_same_and_another_store_is_not(
@@ -153,16 +164,103 @@ def test_a_moved_store_and_run_are_the_same_and_another_store_is_not(
         extracted(moved / "store", there, out, **options)
 
 
+def test_two_processes_share_the_videos_and_end_together(
+    store: Path, runs: dict[str, Path], tmp_path: Path
+) -> None:
+    whole, out = tmp_path / "whole.h5", tmp_path / "shared.h5"
+    extracted(store, runs, whole)
+    command = [sys.executable, training.PROGRAM, "features", store, *runs.values(), "-o", out]
+    command += ["--window", 6, "--stride", 2, "--device", "cpu", "--devices", 2]
+
+    def run() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            list(map(str, command)), env=training.environment(), capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+
+    with spool_path(out, 1).open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        done = run()
+        assert done.returncode == 2 and not out.exists()
+        (error,) = (line for line in done.stderr.splitlines() if "another" in line)
+        assert f"another process of flowpipe features writes {spool_path(out, 1)}; wait" in error
+    done = run()
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("computing rows") == done.stderr.count("12 videos, 60 rows") == 1
+    assert [path.name for path in tmp_path.iterdir() if "shared" in path.name] == ["shared.h5"]
+    assert_same_rows(out, whole)
+
+
+def test_each_process_tells_its_speed_and_the_first_one_that_of_all(
+    store: Path, runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, lines in (("1", ()), ("0", ("f.h5: 3 videos, ", "2 processes: "))):
+        monkeypatch.setenv("RANK", rank)
+        options = ("-o", tmp_path / "f.h5", "--split", "test", "--device", "cpu")
+        done = in_process("features", store, runs["rgb"], *options)
+        assert done.returncode == 0, done.stderr
+        told = [line for line in done.stderr.splitlines() if " rows" in line and "/s" in line]
+        wanted = [*(line for line in lines if "processes" in line), f"process {rank} of 2, rgb: "]
+        assert all(map(str.startswith, told, wanted)) and len(told) == len(wanted), told
+        assert all(line in done.stderr for line in lines)
+
+
+def test_rows_of_any_process_are_kept_whatever_the_number_of_processes(
+    store: Path, runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, out = tmp_path / "whole.h5", tmp_path / "f.h5"
+    extracted(store, runs, whole)
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    for rank in ("2", "1"):
+        monkeypatch.setenv("RANK", rank)
+        assert not extracted(store, runs, out)  # the first process tells
+    late = spool_path(out, 7)
+    with RowSpool(tmp_path / "other.h5") as spool:  # a command with other options, still alive
+        spool.begin({"crops": 5})
+        spool.add("rgb", "video 00", *[np.zeros((1, 3), "f4")] * 2)
+    before = spool_path(out, 1).read_bytes()
+    monkeypatch.delenv("RANK")
+    computed, plain = [], RowSpool.add
+
+    def add(self: RowSpool, stream: str, video_id: str, *values) -> None:
+        plain(self, stream, video_id, *values)
+        computed.append((stream, video_id))
+        assert spool_path(out, 1).read_bytes() == before
+        shutil.copyfile(spool_path(tmp_path / "other.h5"), late)
+
+    monkeypatch.setattr(RowSpool, "add", add)
+    (told,) = extracted(store, runs, out)
+    assert re.fullmatch(r"resuming: \d+ of \d+ rows are in f.h5.partial.1, .*\.2, .*", told)
+    assert len(computed) == 8  # a third of 12 videos of 2 streams
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith("f.h5.")]
+    assert_same_rows(out, whole)
+    monkeypatch.setenv("RANK", "1")  # a process that starts after the end leaves nothing
+    assert not extracted(store, runs, out)
+    assert not spool_path(out, 1).exists()
+
+
+def test_a_second_command_on_the_same_file_is_refused(
+    store: Path, runs: dict[str, Path], tmp_path: Path
+) -> None:
+    with spool_path(tmp_path / "f.h5").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        done = in_process("features", store, runs["rgb"], "-o", tmp_path / "f.h5")
+    assert done.returncode == 2 and "wait for it, or choose another -o" in done.stderr
+
+
 def test_what_a_kill_left_at_any_byte_is_cut_off(tmp_path: Path) -> None:
     path, rows = tmp_path / "f.h5.partial", np.arange(6, dtype="f4").reshape(2, 3)
-    with RowSpool(path, {"window": 6}) as spool:
+    with RowSpool(tmp_path / "f.h5") as spool:
+        spool.begin({"window": 6})
         spool.add("rgb", "a", rows, rows[:, :1])
         first = path.stat().st_size
         spool.add("rgb", "b", rows + 1, rows[:, :2])
     whole = path.read_bytes()
     for size in range(first, len(whole)):
         path.write_bytes(whole[:size])
-        with RowSpool(path, {"window": 6}) as spool:
+        with RowSpool(tmp_path / "f.h5") as spool:
+            spool.begin({"window": 6})
             assert (spool.has("rgb", "a", 2), spool.has("rgb", "b", 2)) == (True, False)
             spool.add("rgb", "b", rows + 1, rows[:, :2])
             np.testing.assert_array_equal(spool.read("rgb", "b")[0], rows + 1)
@@ -180,8 +278,9 @@ def test_a_file_that_another_process_finishes_meanwhile_is_not_written_again(
         lock(fd, how)
 
     monkeypatch.setattr(fcntl, "flock", finish_first)
-    with pytest.raises(UsageError, match="has just finished"):
-        RowSpool(path, {})
+    with RowSpool(tmp_path / "f.h5") as spool:
+        with pytest.raises(UsageError, match="has just finished"):
+            spool.begin({})
     assert not path.exists()
 
 
