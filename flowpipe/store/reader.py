@@ -268,7 +268,39 @@ class Store(StoreTables):
         return result
 
     def flow(self, video_id: str, modality: str, start: int, length: int) -> NDArray[np.float32]:
-        """Decode images and undo their quantisation.
+        """Decode flow fields and undo their quantisation.
+
+        Parameters
+        ----------
+        video_id : str
+            Id of the video.
+        modality : str
+            One of `modalities` whose images are flow fields.
+        start : int
+            Number of the first field, from 0.
+        length : int
+            Number of fields, T.
+
+        Returns
+        -------
+        float32 (T, 2, H, W)
+            Displacement to the right and down, pixels per frame step. A byte becomes the middle of
+            its interval, so the zero level becomes half a step.
+
+        Raises
+        ------
+        ValueError
+            If the images of the modality are no flow fields.
+        KeyError, IndexError, FormatError
+            As `snippet`.
+        """
+        how = "values" if self.quantiser(modality) else "snippet"
+        if not MODALITIES[modality].is_flow:
+            raise ValueError(f"images of {modality} are no flow fields; read them by Store.{how}")
+        return self.values(video_id, modality, start, length)
+
+    def values(self, video_id: str, modality: str, start: int, length: int) -> NDArray[np.float32]:
+        """Decode images of any modality with a quantiser and undo their quantisation.
 
         Parameters
         ----------
@@ -284,8 +316,8 @@ class Store(StoreTables):
         Returns
         -------
         float32 (T, C, H, W)
-            Pixels per frame step for flow; levels in -128..127 for rgb_diff; dB for audio. A flow
-            byte becomes the middle of its interval, so the zero level becomes half a step.
+            Values in the unit of the quantiser: decibels for audio, levels in -128..127 for
+            rgb_diff, pixels per frame step for flow.
 
         Raises
         ------
@@ -296,7 +328,9 @@ class Store(StoreTables):
         """
         quantiser = self.quantiser(modality)
         if not quantiser:
-            raise ValueError(f"{modality} has no quantiser: its bytes are its values")
+            raise ValueError(
+                f"{modality} has no quantiser: its bytes are its values; read them by Store.snippet"
+            )
         planes = self.snippet(video_id, modality, start, length)
         return dequantise(planes, quantiser, modality)
 

@@ -112,7 +112,7 @@ def lengths(flow, masks):
 
 
 def read_images(store, video_id, modality):
-    return store.flow(video_id, modality, 0, PAIRS)
+    return store.values(video_id, modality, 0, PAIRS)
 
 
 # -- flow
@@ -252,7 +252,7 @@ def test_frames_and_differences_are_those_of_the_file(store, video_id):
     assert (own < next_).all()
 
     true = np.clip(np.diff(source, axis=0), -128, 127)
-    kept = store.flow(video_id, "rgb_diff", 0, PAIRS)
+    kept = store.values(video_id, "rgb_diff", 0, PAIRS)
     # Quality 95 with all colour kept.
     assert np.abs(kept - true).mean() < 2
     assert np.abs(kept[1:] - true[:-1]).mean() > 2 * np.abs(kept[1:] - true[1:]).mean()

@@ -81,7 +81,7 @@ def test_the_reason_for_no_sound_is_that_of_the_decoder(store: Store) -> None:
 
 
 def test_its_values_are_decibels(store: Store) -> None:
-    decibels = store.flow("tone.mkv", "audio", 0, 2)
+    decibels = store.values("tone.mkv", "audio", 0, 2)
     assert decibels.shape == (2, 1, 64, 96) and -4 < decibels.max() <= 0
     assert decibels.min() == pytest.approx(-100)
     quantiser = quantiser_of("audio", 20.0, -80.0)

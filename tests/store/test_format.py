@@ -532,7 +532,7 @@ def test_S25_quantiser(make_store):
     np.testing.assert_allclose(flow, planes["flow"] * (40 / 255) - 20, atol=2e-6)
     again = np.rint((np.clip(flow.astype(float), -20, 20) + 20) * 255 / 40)
     np.testing.assert_array_equal(again, planes["flow"])
-    difference = store.flow("a", "rgb_diff", 0, 4)
+    difference = store.values("a", "rgb_diff", 0, 4)
     np.testing.assert_array_equal(difference, planes["rgb_diff"].astype(int) - 128)
 
 

@@ -23,7 +23,7 @@ from store_making import open_writer
 
 from flowpipe import codec, params
 from flowpipe.errors import FormatError
-from flowpipe.modality import dequantise
+from flowpipe.modality import MODALITIES, dequantise
 from flowpipe.store import create_store, open_store
 from flowpipe.store.image_ranges import ImageRanges
 from flowpipe.store.reader import Store
@@ -155,8 +155,19 @@ def test_flow_is_dequantised(make_store):
     planes = made.planes["a"]["flow"].astype(np.float64)
     np.testing.assert_allclose(flow, planes * 40 / 255 - 20, atol=1e-5)
     assert flow.dtype == np.float32
-    with pytest.raises(ValueError, match="no quantiser"):
-        store.flow("a", "rgb", 0, 1)
+
+
+def test_flow_and_values_refuse_what_they_do_not_fit(make_store):
+    store = open_store(make_store([("a", 3)], modalities=tuple(MODALITIES)).path)
+    assert {name: store.values("a", name, 0, 1).dtype.name for name in MODALITIES if name != "rgb"}
+    for name, how in (("rgb", "snippet"), ("rgb_diff", "values"), ("audio", "values")):
+        with pytest.raises(ValueError, match=f"{name} are no flow fields; .* by Store.{how}$"):
+            store.flow("a", name, 0, 1)
+    with pytest.raises(ValueError, match="rgb has no quantiser"):
+        store.values("a", "rgb", 0, 1)
+    for read in (store.flow, store.values):
+        with pytest.raises(KeyError, match="lob"):
+            read("a", "lob", 0, 1)
 
 
 def test_the_error_of_the_quantiser_is_half_a_step():
