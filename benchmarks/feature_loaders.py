@@ -5,7 +5,8 @@
 Each PATH is a checkout of the code. Its own data set classes read an export of FEATURES.h5, and the
 shapes, values and times that they return are compared with the file. With ``made`` instead of
 FEATURES.h5 the program makes the file: random values of 200 classes for rgb and for flow,
-instances, three subsets and frame rates, a window and stride of 16 frames. The loaders need pandas,
+instances, three subsets and frame rates, a window and stride of 16 frames. Two videos are shorter
+than the window, of 10 frames and of 1. The loaders need pandas,
 mmengine (OpenTAD), einops and omegaconf (video_features). Code in Python 2 is converted by lib2to3,
 which Python has up to 3.12.
 """
@@ -31,6 +32,7 @@ import numpy as np
 from flowpipe.features import Extent, FeatureVideo, StreamFacts, cut_windows, open_features
 from flowpipe.features.file_format import FILE_FACTS, STREAM_FACTS
 from flowpipe.features.layouts import FeatureExportJob, export_features
+from flowpipe.features.windows import frame_s
 from flowpipe.features.writer import WindowedVideo, write_features
 from flowpipe.types import Interval, VideoRecord
 
@@ -85,11 +87,8 @@ def check_opentad(code: Path, features: Path, out: Path) -> str:
     with open_features(features) as file:
         subsets = [video_subset(file, key) for key in file.videos]
         for name in ("ThumosPaddingDataset", "AnetPaddingDataset"):
-            own = dict(settings)
-            if name.startswith("Thumos") and own.get("fps"):
-                continue  # it has no frame rate of its own
             made = datasets.build_dataset(
-                {"type": name, "subset_name": subsets, "pipeline": load, **own}
+                {"type": name, "subset_name": subsets, "pipeline": load, **settings}
             )
             for index in range(len(made)):
                 sample = made[index]
@@ -143,7 +142,8 @@ def compare_with_bsn(code: Path, features: Path, made: Any) -> str:
             wide = np.zeros((len(rows), 400))  # the original has 400 columns
             wide[:, : rows.shape[1]] = rows
             facts = {
-                "duration_frame": video.frames, "duration_second": video.end_s - video.start_s,
+                "duration_frame": video.frames,
+                "duration_second": video.end_s - video.start_s or 1 / 30,
             }  # fmt: skip
             own = pandas.read_csv(Path(made.feature_path) / "csv_mean_100" / f"{video_id}.csv")
             theirs = pool(wide, facts)[:, : rows.shape[1]]
@@ -151,7 +151,7 @@ def compare_with_bsn(code: Path, features: Path, made: Any) -> str:
             worst = max(worst, float(abs(own.values - theirs)[there].max()))
             bins += int(there.sum())
             # BSN shortens the range of the rows by 0.0001 s at either end.
-            bound = max(bound, 1e-4 * abs(np.diff(rows, axis=0)).max() / (16 / video.fps))
+            bound = max(bound, 1e-4 * abs(np.diff(rows, axis=0)).max(initial=0) * video.fps / 16)
     assert worst <= bound + 1e-5, (worst, bound)
     return f"largest difference to BSN's poolData {worst:.1e} in {bins} bins"
 
@@ -260,9 +260,10 @@ def check_sample(
     wanted = np.hstack([file.features(stream, video_id) for stream in file.streams])
     np.testing.assert_array_equal(rows, wanted)
     windows, video = file.windows(video_id), file.videos[video_id]
-    if video.frames >= file.facts["window"]["value"]:
-        times = np.arange(len(rows)) * stride_s + offset_s
-        assert abs(times - (windows.centre_s - video.start_s)).max() < within_s
+    times = np.arange(len(rows)) * stride_s + offset_s
+    # The only frame of a video has no duration of its own: the export says 1/30 s.
+    centre_s = windows.centre_s - video.start_s if video.frames > 1 else np.array([0.5 / 30])
+    assert abs(times - centre_s).max() < within_s
     instances = [[one.start_s, one.end_s] for one in video.record.segments]
     instances = instances or [[0.0, video.end_s - video.start_s]] * len(video.record.labels)
     found = segments * stride_s + offset_s
@@ -317,11 +318,13 @@ def make_example(path: Path) -> None:
     rng = np.random.default_rng(19)
     names = tuple(f"class {k}" for k in range(200))
     videos = []
-    for k in range(9):
-        fps, frames = (25.0, 30.0, 29.97)[k % 3], 300 + 217 * k
+    for k in range(11):
+        fps, frames = (25.0, 30.0, 29.97)[k % 3], {9: 10, 10: 1}.get(k, 300 + 217 * k)
         times = np.sort(rng.uniform(0, frames / fps, (3, 2)), axis=1).tolist()
+        if k > 8:
+            times = [[0.0, frames / fps]]
         instances = tuple(Interval(7 * k % 20, *pair) for pair in times)
-        subset = ("training", "validation", "testing")[k // 3]
+        subset = ("training", "validation", "testing")[k // 3 % 3]
         record = VideoRecord(
             f"v_{k:011d}",
             f"/v_{k}.mp4",
@@ -331,11 +334,12 @@ def make_example(path: Path) -> None:
             segments=instances,
         )
         pts_s = np.arange(frames) / fps
+        end_s = frames * frame_s(pts_s)  # 0 for a single frame
         windows = cut_windows(pts_s, Extent(16), Extent(16))
         videos.append(
             WindowedVideo(
                 FeatureVideo(
-                    record, frames=frames, fps=fps, start_s=0.0, end_s=frames / fps, status="done"
+                    record, frames=frames, fps=fps, start_s=0.0, end_s=end_s, status="done"
                 ),
                 windows,
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import runpy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from flowpipe.features import Extent, open_features
 from flowpipe.features.layouts import FeatureExportJob, export_features
 from flowpipe.features.layouts.bmn import resize_rows
+from flowpipe.features.windows import Unit
 from flowpipe.types import Interval, VideoRecord
 
 FIRST, SECOND = (record.video_id for record in RECORDS)
@@ -40,11 +42,8 @@ def test_actionformer_has_the_rows_the_instances_and_the_grid(tmp_path: Path) ->
     assert (settings["train_split"], settings["val_split"]) == (["validation"], ["test"])
     settings = settings["dataset"]
     assert settings["feat_folder"] == str(out / "features")
-    assert (settings["feat_stride"], settings["num_frames"], settings["default_fps"]) == (
-        4,
-        16,
-        None,
-    )
+    assert (settings["feat_stride"], settings["num_frames"]) == (4, 16)
+    assert settings["default_fps"] is None  # the rate of each video is in the annotations
     assert (settings["num_classes"], settings["input_dim"]) == (3, 10)
     database = json.loads((out / "annotations.json").read_text())["database"]
     assert database[FIRST]["subset"] == "validation" and database[FIRST]["frame"] == 40
@@ -65,7 +64,10 @@ def test_a_stride_in_seconds_becomes_frames_of_a_rate(tmp_path: Path) -> None:
     out = export(tmp_path / "f.h5", "actionformer")
     settings = yaml.safe_load((out / "actionformer.yaml").read_text())["dataset"]
     assert (settings["feat_stride"], settings["num_frames"]) == (12, 18)
-    assert settings["default_fps"] == pytest.approx(30)
+    database = json.loads((out / "annotations.json").read_text())["database"]
+    for video in database.values():
+        assert video["fps"] == pytest.approx(30)
+        assert video["frame"] / video["duration"] == pytest.approx(30)
 
 
 def test_class_numbers_are_dense_and_videos_without_instances_are_background(
@@ -217,7 +219,7 @@ def test_the_times_that_a_code_computes_are_those_of_the_rows(
     with open_features(tmp_path / "f.h5") as file:
         for key, video in file.videos.items():
             windows, own = file.windows(key), database[key]
-            fps = one["default_fps"] or own["fps"]
+            fps = own["fps"]
             starts = np.arange(len(windows)) * one["feat_stride"] / fps
             rows = np.load(out / "features" / f"{key}.npy")
             assert len(rows) == len(windows)
@@ -227,10 +229,36 @@ def test_the_times_that_a_code_computes_are_those_of_the_rows(
             assert covered == pytest.approx(windows.end_s[-1] - video.start_s, abs=0.51 / video.fps)
 
 
+@pytest.mark.parametrize("unit", ["frames", "seconds"])
+def test_the_row_of_a_video_shorter_than_the_window_lies_at_its_centre(
+    tmp_path: Path, unit: Unit
+) -> None:
+    scale = 25 if unit == "seconds" else 1
+    window, stride = Extent(16 / scale, unit), Extent(4 / scale, unit)
+    make_features(tmp_path / "f.h5", (5, 60), window, stride)
+    out = export(tmp_path / "f.h5", "actionformer")
+    grid = yaml.safe_load((out / "actionformer.yaml").read_text())["dataset"]
+    opentad = runpy.run_path(str(out / "opentad.py"))["feature_settings"]
+    assert opentad["offset_frames"] == pytest.approx(grid["num_frames"] / 2, abs=0.5)
+    database = json.loads((out / "annotations.json").read_text())["database"]
+    for key, centre_s in (FIRST, 2.5 / 25), (SECOND, 8 / 25):
+        own = database[key]
+        assert grid["num_frames"] / 2 / own["fps"] == pytest.approx(centre_s)
+        assert own["frame"] / own["duration"] == pytest.approx(own["fps"])  # OpenTAD's rate
+
+
 @pytest.mark.parametrize("layout", ["actionformer", "bmn", "gtad", "video_features"])
-def test_a_video_of_one_frame_is_exported(tmp_path: Path, layout: str) -> None:
+def test_a_video_of_one_frame_is_exported_with_a_duration(tmp_path: Path, layout: str) -> None:
     make_features(tmp_path / "f.h5", frames=(1, 60))
-    assert export(tmp_path / "f.h5", layout).is_dir()
+    out = export(tmp_path / "f.h5", layout)
+    if layout == "actionformer":
+        own = json.loads((out / "annotations.json").read_text())["database"][FIRST]
+        assert own["duration"] > 0 and own["fps"] == own["frame"] / own["duration"]
+    elif layout == "bmn":
+        own = json.loads((out / "anet_anno_action.json").read_text())[FIRST]
+        assert own["duration_second"] > 0 and own["feature_frame"] == own["duration_frame"] == 1
+    else:
+        assert out.is_dir()
 
 
 def test_values_that_are_not_finite_are_refused(tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
 """Selection -> .npy per video, annotations in JSON and settings of ActionFormer and OpenTAD.
 
-Both take row k for the time (k * feat_stride + num_frames / 2) / fps.
+Both take row k for the time (k * feat_stride + num_frames / 2) / fps, and the rate of each video
+from the annotations: ActionFormer from ``fps``, OpenTAD from ``frame`` / ``duration``. A video
+shorter than the window has one row, whose window is the whole video. It gets the rate at which it
+has `num_frames` frames, so that its row lies at its centre, and not behind its end.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ dataset: {{
   input_dim: {columns},
   feat_stride: {stride},
   num_frames: {window},
-  default_fps: {fps},
+  default_fps: ~,
   downsample_rate: 1,
 }}
 """
@@ -41,7 +44,7 @@ feature_settings = dict(
     data_path=data_path,
     feature_stride={stride},
     sample_stride=1,
-    offset_frames={offset},{fps_line}
+    offset_frames={offset},
 )  # of {columns} columns; load them by dict(type="LoadFeats", feat_format="npy")
 """
 
@@ -77,12 +80,14 @@ def write_actionformer(chosen: Selection, out: Path) -> list[Path]:
     database: dict[str, dict[str, Any]] = {}
     for video_id in chosen.video_ids:
         write_array(out / "features" / f"{video_id}.npy", chosen.rows(video_id))
-        video = chosen.video(video_id)
+        duration_s = chosen.duration_s(video_id)
+        frames = chosen.video(video_id).frames if fps is None else fps * duration_s
+        frames = max(frames, window)
         database[video_id] = {
             "subset": chosen.subset(video_id),
-            "duration": chosen.duration_s(video_id),
-            "fps": video.fps,
-            "frame": video.frames,
+            "duration": duration_s,
+            "fps": frames / duration_s,
+            "frame": frames,
             "annotations": [
                 {
                     "label": names[one.label],
@@ -99,8 +104,7 @@ def write_actionformer(chosen: Selection, out: Path) -> list[Path]:
         "class_map": json.dumps(str(out / "category_idx.txt")),
         "features": json.dumps(str(out / "features")),
         "classes": len(names), "columns": chosen.columns, "stride": stride,
-        "window": f"{window:g}", "offset": round(window / 2), "fps": f"{fps:.9g}" if fps else "~",
-        "fps_line": f"\n    fps={fps:.9g},  # of the datasets of ActivityNet" if fps else "",
+        "window": f"{window:g}", "offset": round(window / 2),
         "subsets": ", ".join(subsets) or "none",
         "train": [s.lower() for s in subsets[:1]], "val": [s.lower() for s in subsets[:2][-1:]],
     }  # fmt: skip

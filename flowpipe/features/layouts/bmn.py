@@ -84,7 +84,7 @@ def write_bmn(chosen: Selection, out: Path) -> list[Path]:
         duration_s = chosen.duration_s(video_id)
         # The codes take feature_frame / duration_frame for the share of the duration with rows.
         covered_s = float(windows.end_s[-1]) - video.start_s
-        covered = round(covered_s / duration_s * video.frames) if duration_s else video.frames
+        covered = round(covered_s / duration_s * video.frames) or video.frames  # of a single frame
         annotations[video_id] = {
             "duration_second": duration_s,
             "duration_frame": video.frames,

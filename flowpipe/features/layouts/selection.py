@@ -26,6 +26,8 @@ from flowpipe.types import Interval
 
 Values = Literal["features", "scores", "probabilities"]
 """Contents of a row: features; logits; their softmax, or sigmoid of networks of ``bce``."""
+_FRAME_S = 1 / 30
+"""Duration of a video of a single frame, seconds: the codes divide by durations."""
 _SUBSETS = {"train": "training", "val": "validation", "test": "testing"}
 
 
@@ -71,10 +73,10 @@ class Selection:
         Returns
         -------
         float
-            Seconds.
+            Seconds, positive: a single frame, whose duration is unknown, counts as 1/30 s.
         """
         video = self.video(video_id)
-        return video.end_s - video.start_s
+        return video.end_s - video.start_s or _FRAME_S
 
     def rows_of(self, stream: str, video_id: str) -> NDArray[np.float32]:
         """Return the rows of one stream of a video.
