@@ -54,8 +54,8 @@ NOTES = {
     "audio_gaps": Note("timestamps of the sound leave gaps, which are silent, or overlap"),
     "audio_jumps": Note("timestamps of the sound jump; the sound behind the jump is shifted"),
     "audio_late": Note("the sound begins after the first frame; it is silent before"),
-    "audio_short": Note("the sound ends before the last frame; it is silent behind", adds_up=False),
-    "audio_tracks": Note("the file has several streams of sound", reported=False, adds_up=False),
+    "audio_short": Note("the sound ends before the last frame; it is silent behind"),
+    "audio_tracks": Note("the file has several streams of sound", reported=False),
     "audio_track": Note(
         "index of the stream of sound that was decoded", reported=False, adds_up=False
     ),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from flowpipe.audio.logmel import LogMel
 from flowpipe.audio.params import AudioParams
 from flowpipe.modality import MODALITIES, START_S
-from flowpipe.types import Planes, Span, VideoFacts
+from flowpipe.types import Planes, VideoFacts
 from flowpipe.video.sound import Sound, SoundReader
 
 _IMAGES_AT_ONCE = 32
@@ -20,19 +20,17 @@ _SILENCE_S = 1.0  # piece in which gaps are filled, so that a long one takes no 
 
 
 class SoundImages:
-    """Images of the sound of a span; iterate over it once, then read `notes`.
+    """Images of the sound of a video; iterate over it once, then read `notes`.
 
-    The sound is decoded from the start of the file, so the images of a part of a video are exactly
-    those of the whole video. Samples are counted from the first frame, or from the first sample if
-    that is earlier. Image k begins at sample ``k * stride``. An image belongs to the part that has
-    the first sample which the image before it lacks.
+    Samples are counted from the first frame, or from the first sample if that is earlier. Image k
+    begins at sample ``k * stride``.
 
     Parameters
     ----------
     modality : str
         Modality of the images.
-    span : Span
-        Video, or part of a video.
+    path : str
+        Video file.
     params : AudioParams
         Geometry of the images.
     facts : VideoFacts
@@ -52,16 +50,16 @@ class SoundImages:
         self,
         modality: str,
         *,
-        span: Span,
+        path: str,
         params: AudioParams,
         facts: VideoFacts,
         last_s: float,
         video_stream: int | None,
     ) -> None:
         assert MODALITIES[modality].from_sound
-        self._modality, self._span, self._params = modality, span, params
+        self._modality, self._params = modality, params
         self._start_s, self._last_s = facts.start_s, last_s
-        self._reader = SoundReader(span.record.path, params.rate_hz, params.track, video_stream)
+        self._reader = SoundReader(path, params.rate_hz, params.track, video_stream)
         self._notes: Counter[str] = Counter()
         self._origin_s, self._fed = 0.0, 0
 
@@ -93,33 +91,19 @@ class SoundImages:
         )
 
     def _images(self) -> Iterator[tuple[float, NDArray[np.uint8]]]:
-        """Yield the images of the span with their times, seconds."""
+        """Yield the images with their times, seconds."""
         params, make = self._params, LogMel(self._params)
-        begin_s = -math.inf if self._span.start_s is None else self._span.start_s
-        stop_s = math.inf if self._span.stop_s is None else self._span.stop_s
         held = np.empty(0, np.float32)
         number = first = 0  # of the next image; of the first sample held
         for samples in self._samples():
             held = np.concatenate([held, samples])
             while first + len(held) >= number * params.stride + params.needed:
-                shown_s = self._origin_s + self._anchor(number) / params.rate_hz
-                if shown_s >= stop_s:
-                    return
                 at = number * params.stride - first
-                if shown_s >= begin_s:
-                    yield self._time(number), make(held[at : at + params.needed])
+                start_s = self._origin_s + number * params.stride / params.rate_hz
+                yield start_s, make(held[at : at + params.needed])
                 number += 1
             dropped = min(len(held), max(0, number * params.stride - first))
             held, first = held[dropped:], first + dropped
-
-    def _anchor(self, number: int) -> int:
-        """Return the first sample of an image that the image before it lacks."""
-        if not number:
-            return 0
-        return (number - 1) * self._params.stride + self._params.length
-
-    def _time(self, number: int) -> float:
-        return self._origin_s + number * self._params.stride / self._params.rate_hz
 
     def _samples(self) -> Iterator[NDArray[np.float32]]:
         """Yield the samples from the origin on without gaps, and silence to fill the last image."""
@@ -135,10 +119,11 @@ class SoundImages:
         for sound in sounds:
             yield from self._place(sound)
         end = math.ceil((self._last_s - self._origin_s) * rate_hz)
-        if self._span.stop_s is None and end - self._fed > params.hop:
+        if end - self._fed > params.hop:
             self._notes["audio_short"] = 1
         total = max(self._fed, end)
-        last = max(0, -((params.length - total) // params.stride))  # the last with _anchor < total
+        # The last image is the first one that reaches the end.
+        last = max(0, math.ceil((total - params.length) / params.stride))
         yield from self._silence(last * params.stride + params.needed)
 
     def _place(self, sound: Sound) -> Iterable[NDArray[np.float32]]:

@@ -149,20 +149,21 @@ class Extraction:
                 yield window
         except DecodeError as error:
             failure = error
-        if last_s is not None and (failure is None or failure.reason not in RETRIED):
+        # The last part of a split video has the sound of all parts, so that it is decoded only once.
+        is_last = self.span.stop_s is None
+        if is_last and last_s is not None and (failure is None or failure.reason not in RETRIED):
             yield from self._measure_steps("sound", self._sound_windows(last_s))
         if failure is not None:
             raise failure
 
     def _sound_windows(self, last_s: float) -> Iterator[ComputedWindow]:
         """Yield the images of the sound, in windows without frames."""
-        span, params, facts = self.span, self.recipe.audio, self._facts
+        params, facts = self.recipe.audio, self._facts
         assert params is not None and facts is not None
-        stream = self.recipe.video.stream
         for modality in self.recipe.sounds:
             sound = SoundImages(
-                modality, span=span, params=params, facts=facts, video_stream=stream,
-                last_s=last_s if span.stop_s is None else span.stop_s,
+                modality, path=self.span.record.path, params=params, facts=facts, last_s=last_s,
+                video_stream=self.recipe.video.stream,
             )  # fmt: skip
             for planes in sound:
                 yield ComputedWindow(np.empty(0), (self._encode_images(planes),))

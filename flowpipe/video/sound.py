@@ -179,9 +179,9 @@ class SoundReader:
 
     def _mix(self, frames: list[Any]) -> Iterator[Sound]:
         for frame in frames:
-            channels = frame.to_ndarray()
             # Values outside full scale are clipped, as by a player.
-            mono = np.nan_to_num(channels.mean(0, dtype=np.float32), posinf=1.0, neginf=-1.0)
+            mono = frame.to_ndarray().mean(0, dtype=np.float32).clip(-1, 1)
             if len(mono):
-                yield Sound(self._run_s, self._made, mono.clip(-1, 1))
+                mono[np.isnan(mono)] = 0
+                yield Sound(self._run_s, self._made, mono)
                 self._made += len(mono)

@@ -16,7 +16,7 @@ from soundfile import clicks, encode_sound, tone
 from flowpipe.audio import AudioParams
 from flowpipe.audio.images import SoundImages
 from flowpipe.errors import DecodeError
-from flowpipe.types import Span, VideoFacts, VideoRecord
+from flowpipe.types import VideoFacts
 from flowpipe.video import open_video
 
 pytest.importorskip("librosa", reason="images of sound need librosa (extra audio)")
@@ -32,13 +32,12 @@ def read_facts(path: Path) -> tuple[VideoFacts, float]:
         return video.facts, float(times[-1])
 
 
-def read_images(path: Path, params: AudioParams = VGGISH, **span: Any) -> Made:
+def read_images(path: Path, params: AudioParams = VGGISH) -> Made:
     """Times, images (N, mels, steps) and notes of the sound of a file."""
     facts, last_s = read_facts(path)
     made = SoundImages(
-        "audio", span=Span(VideoRecord("a", str(path)), **span), params=params, facts=facts,
-        last_s=span.get("stop_s") or last_s, video_stream=None,
-    )  # fmt: skip
+        "audio", path=str(path), params=params, facts=facts, last_s=last_s, video_stream=None
+    )
     planes = list(made)
     times = [p.columns["start_s"] for p in planes]
     images = [p.data[:, 0] for p in planes]
@@ -152,22 +151,6 @@ def test_damaged_packets_are_counted_and_silent(tmp_path: Path) -> None:
     times, images, notes = read_images(path)
     assert any(note.startswith("audio_damaged") for note in notes)
     assert len(images) >= 4 and images[0].max() > 200
-
-
-def test_parts_have_the_images_of_the_whole(tmp_path: Path) -> None:
-    rng = np.random.default_rng(1)
-    sound = rng.normal(0, 0.2, 8 * 44100)
-    path = encode_sound(tmp_path / "long.mkv", [sound], rate_hz=44100, frames=175, first_s=0.3)
-    whole = read_images(path)
-    for cuts in ((3.0,), (0.5, 1.0, 6.4), (6.92,)):
-        edges = (None, *cuts, None)
-        parts = [
-            read_images(path, part=k, parts=len(edges) - 1, start_s=edges[k], stop_s=edges[k + 1])
-            for k in range(len(edges) - 1)
-        ]
-        for k in (0, 1):
-            np.testing.assert_array_equal(np.concatenate([p[k] for p in parts]), whole[k])
-        assert all(len(part[1]) for part in parts[:-1])
 
 
 @pytest.mark.skipif(which("ffmpeg") is None, reason="ffmpeg is not installed")

@@ -28,7 +28,11 @@ def flowpipe(*arguments: object) -> str:
     return done.stdout
 
 
-COUNTS = {"tone.mkv": 4, "click.mkv": 5, "silent.mp4": 0, "damaged.mkv": 0, "unknown.mkv": 0}
+COUNTS = {
+    "tone.mkv": 4, "click.mkv": 5, "silent.mp4": 0, "damaged.mkv": 0, "unknown.mkv": 0,
+    "long.mkv": 15,
+}  # fmt: skip
+SPLIT_S = 2
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +44,8 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     damage_sound(folder / "tone.mkv", folder / "damaged.mkv")
     unknown = (folder / "tone.mkv").read_bytes().replace(b"A_FLAC", b"A_NONE")
     (folder / "unknown.mkv").write_bytes(unknown)
+    noise = np.random.default_rng(1).normal(0, 0.2, round(7.3 * 16000))
+    encode_sound(folder / "long.mkv", [noise], frames=160, first_s=0.3)
     return folder
 
 
@@ -48,7 +54,7 @@ def store(clips: Path) -> Store:
     out = clips.with_name(f"{clips.name}-store")
     flowpipe(
         "extract", "--videos", clips, "--out", out, "--modalities", "rgb,flow,audio",
-        "--workers", 1, *FAST,
+        "--workers", 1, *FAST, "--split", SPLIT_S,
     )  # fmt: skip
     return open_store(out)
 
@@ -92,7 +98,8 @@ def test_its_values_are_decibels(store: Store) -> None:
 def test_every_command_takes_it(store: Store, tmp_path: Path) -> None:
     assert "intact" in flowpipe("verify", store.path)
     facts = json.loads(flowpipe("info", store.path, "--json"))
-    assert facts["images"]["audio"] == 9
+    assert facts["images"]["audio"] == 24
+    assert "audio_late" in flowpipe("info", store.path, "long.mkv")
     assert "no_audio" in flowpipe("info", store.path, "silent.mp4")
     for video_id in COUNTS:
         flowpipe("show", store.path, video_id, "-o", tmp_path / "sheet.png")
@@ -114,10 +121,23 @@ def test_every_command_takes_it(store: Store, tmp_path: Path) -> None:
             )
 
 
-def test_sound_alone_may_be_stored(clips: Path, tmp_path: Path) -> None:
+def test_sound_alone_may_be_stored_and_is_that_of_split_videos(
+    clips: Path, store: Store, tmp_path: Path
+) -> None:
     out = tmp_path / "store"
-    flowpipe("extract", "--videos", clips, "--out", out, "--modalities", "audio", "--workers", 1)
+    flowpipe(
+        "extract", "--videos", clips, "--out", out, "--modalities", "audio", "--workers", 1,
+        "--split", 0,
+    )  # fmt: skip
     made = open_store(out)
+    assert made.videos["long.mkv"].parts == 1 and store.videos["long.mkv"].parts > 2
+    for video_id, count in COUNTS.items():
+        np.testing.assert_array_equal(
+            store.snippet(video_id, "audio", 0, count), made.snippet(video_id, "audio", 0, count)
+        )
+        np.testing.assert_array_equal(
+            store.column(video_id, "audio", "start_s"), made.column(video_id, "audio", "start_s")
+        )
     assert {video_id: v.images["audio"] for video_id, v in made.videos.items()} == COUNTS
     assert store_sheet(made).ndim == 3
     assert "intact" in flowpipe("verify", out)
