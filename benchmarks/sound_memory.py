@@ -66,7 +66,7 @@ def make_video(path: Path, minutes: int, codec: str, layout: str, rate_hz: int) 
 
 
 def measure(path: str) -> None:
-    """Make the images of a file in this process; print their number, CPU seconds of a minute, peak in MB."""
+    """Make the images of a file here; print their number, CPU seconds per minute, peak in MB."""
     from flowpipe.audio import AudioParams
     from flowpipe.audio.images import SoundImages
     from flowpipe.audio.logmel import LogMel

@@ -149,7 +149,7 @@ class Extraction:
                 yield window
         except DecodeError as error:
             failure = error
-        # The last part of a split video has the sound of all parts, so that it is decoded only once.
+        # The last part of a split video has all of the sound, which is decoded only once.
         is_last = self.span.stop_s is None
         if is_last and last_s is not None and (failure is None or failure.reason not in RETRIED):
             yield from self._measure_steps("sound", self._sound_windows(last_s))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
+import math
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,13 +15,15 @@ from numpy.typing import NDArray
 
 from flowpipe.errors import DecodeError
 from flowpipe.video.demuxer import Demuxer
-from flowpipe.video.timestamps import MAX_GAP_S
+from flowpipe.video.timestamps import MAX_GAP_S, Timeline
 
 TOLERANCE_S = 0.010
 """Largest difference between a timestamp and the time counted in samples, seconds. Containers round
 timestamps; beyond it there is a gap in the sound, or an overlap."""
 BACK_S = 1.0
 """Largest overlap of two packets, seconds. A timestamp that lies further back is wrong."""
+LOOK_AHEAD_S = 2.0
+"""Largest distance in the file between sound and pictures of the same time, seconds of sound."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,9 @@ class Sound:
 class SoundReader:
     """One pass over the sound of a video; iterate over it once.
 
-    Samples between two gaps are one run: they are resampled together. Damaged packets, gaps and
-    wrong timestamps are counted in `notes`.
+    Samples between two gaps are one run: they are resampled together. Where the timestamps of sound
+    and pictures jump together, as in joined files, both are shifted by the same time. Damaged
+    packets, gaps and wrong timestamps are counted in `notes`.
 
     Parameters
     ----------
@@ -69,6 +73,8 @@ class SoundReader:
         self._resampler: Any = None
         self._kind: tuple[Any, ...] = ()
         self._run_s, self._fed_s, self._made = 0.0, 0.0, 0  # start; into and out of the resampler
+        self._decoded_s = self._taken_s = 0.0  # lengths of sound: decoded, and taken from those
+        self._jumps: deque[tuple[float, float]] = deque()  # of pictures: _decoded_s, and shift
 
     def __iter__(self) -> Iterator[Sound]:
         with Demuxer(self._path, stream=self._video) as source:
@@ -78,7 +84,7 @@ class SoundReader:
             if stream.codec_context is None:
                 self.notes["audio_undecodable"] = 1
                 return
-            for frame in self._frames(source, stream):
+            for frame in self._look_ahead(self._frames(source, stream)):
                 if frame is None:  # damage: what follows is placed by its timestamp
                     yield from self._end_run()
                 else:
@@ -113,10 +119,14 @@ class SoundReader:
         return chosen
 
     def _frames(self, source: Demuxer, stream: Any) -> Iterator[Any]:
-        """Yield decoded frames, and None for each damaged packet."""
+        """Yield decoded frames, and None for damaged packets; watch the pictures' timestamps."""
+        pictures: Timeline[None] = Timeline(source.step_s, source.steady_end_s)
         while True:
             try:
-                for packet in source.container.demux(stream):
+                for packet in source.container.demux(stream, source.stream):
+                    if packet.stream.index != stream.index:
+                        self._watch(pictures, source.seconds(packet.pts))
+                        continue
                     try:
                         yield from packet.decode()
                     except (av.error.FFmpegError, ValueError):
@@ -132,6 +142,31 @@ class SoundReader:
                 self.notes["audio_damaged"] += 1
                 return
 
+    def _watch(self, pictures: Timeline[None], pts_s: float | None) -> None:
+        """Keep the shift of the pictures if their timestamps jump."""
+        before_s = pictures.shift_s
+        if pts_s is not None:
+            pictures.place(pts_s)
+        if pictures.shift_s != before_s:
+            while self._jumps and self._jumps[0][0] < self._taken_s - LOOK_AHEAD_S:
+                self._jumps.popleft()
+            self._jumps.append((self._decoded_s, pictures.shift_s))
+
+    def _look_ahead(self, frames: Iterator[Any]) -> Iterator[Any]:
+        """Yield frames when the pictures of the same time have been read, too."""
+        held: deque[Any] = deque()
+        for frame in frames:
+            held.append(frame)
+            self._decoded_s += _length_s(frame)
+            while self._decoded_s - self._taken_s > LOOK_AHEAD_S:
+                yield self._take(held)
+        while held:
+            yield self._take(held)
+
+    def _take(self, held: deque[Any]) -> Any:
+        self._taken_s += _length_s(held[0])
+        return held.popleft()
+
     def _resample(self, frame: Any, stream: Any) -> Iterator[Sound]:
         """Resample a frame, in a new run where it does not follow the one before."""
         if not frame.samples or not frame.sample_rate:
@@ -142,9 +177,10 @@ class SoundReader:
         kind = frame.format.name, frame.layout.name, frame.layout.nb_channels, frame.sample_rate
         if is_gap or kind != self._kind or self._resampler is None:
             yield from self._end_run()
-            self._resampler = av.AudioResampler("fltp", frame.layout, self._rate_hz)
+            # Not "fltp": PyAV reads planes that do not exist behind those of eight channels.
+            self._resampler = av.AudioResampler("flt", frame.layout, self._rate_hz)
             self._kind, self._run_s, self._fed_s, self._made = kind, time_s, 0.0, 0
-        self._fed_s += frame.samples / frame.sample_rate
+        self._fed_s += _length_s(frame)
         self._next_s = self._run_s + self._fed_s
         frame.pts = None  # else the resampler would treat gaps by a rule of its own
         try:
@@ -165,10 +201,21 @@ class SoundReader:
         if not -BACK_S <= ahead_s <= MAX_GAP_S:
             self.notes["audio_jumps"] += 1
             self._shift_s -= ahead_s
-            return self._next_s, False
+            ahead_s = self._follow_pictures(pts_s, self._next_s)
         is_gap = abs(ahead_s) > TOLERANCE_S
-        self.notes["audio_gaps"] += is_gap
+        if is_gap:
+            self.notes["audio_gaps"] += 1
         return self._next_s + ahead_s, is_gap
+
+    def _follow_pictures(self, pts_s: float, next_s: float) -> float:
+        """Shift like the pictures if they jump too; return the gap before the frame, seconds."""
+        near = [(abs(at_s - self._taken_s), shift_s) for at_s, shift_s in self._jumps]
+        distance_s, shift_s = min(near, default=(math.inf, 0.0))
+        ahead_s = pts_s + shift_s - next_s
+        if distance_s > LOOK_AHEAD_S or abs(ahead_s) > MAX_GAP_S:
+            return 0.0
+        self._shift_s = shift_s
+        return ahead_s
 
     def _end_run(self) -> Iterator[Sound]:
         """Yield the samples that the resampler still holds, and close it."""
@@ -180,8 +227,14 @@ class SoundReader:
     def _mix(self, frames: list[Any]) -> Iterator[Sound]:
         for frame in frames:
             # Values outside full scale are clipped, as by a player.
-            mono = frame.to_ndarray().mean(0, dtype=np.float32).clip(-1, 1)
+            channels = frame.to_ndarray().reshape(-1, frame.layout.nb_channels)
+            mono = channels.mean(1, dtype=np.float32).clip(-1, 1)
             if len(mono):
                 mono[np.isnan(mono)] = 0
                 yield Sound(self._run_s, self._made, mono)
                 self._made += len(mono)
+
+
+def _length_s(frame: Any) -> float:
+    """Return the length of a frame, seconds; 0 for damage."""
+    return frame.samples / frame.sample_rate if frame is not None and frame.sample_rate else 0.0

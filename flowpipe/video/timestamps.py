@@ -57,8 +57,9 @@ class Timeline(Generic[T]):
         """Number of frames with a timestamp."""
         self.missing = 0
         """Number of frames missing before the next frame without a timestamp."""
+        self.shift_s = 0.0
+        """Time minus timestamp since the last jump, seconds."""
         self._back_s = max(1.0, 2 * LOOK_AHEAD * step_s)
-        self._shift_s = 0.0
         self._newest_s: float | None = None
         self._last_s: float | None = None
         self._frames: deque[tuple[float, T]] = deque()
@@ -78,7 +79,7 @@ class Timeline(Generic[T]):
             Repaired time, seconds, and frame.
         """
         for pts_s, frame in frames:
-            time_s = self._place(pts_s)
+            time_s = self.place(pts_s)
             self._frames.append((time_s, frame))
             heapq.heappush(self._times, time_s)
             if len(self._frames) > LOOK_AHEAD:
@@ -86,7 +87,19 @@ class Timeline(Generic[T]):
         while self._frames:
             yield self._next()
 
-    def _place(self, pts_s: float | None) -> float:
+    def place(self, pts_s: float | None) -> float:
+        """Repair a missing timestamp, or one behind a jump.
+
+        Parameters
+        ----------
+        pts_s : float or None
+            Timestamp of the next frame, seconds.
+
+        Returns
+        -------
+        float
+            Time of the frame before `order` sorts it, seconds.
+        """
         newest = self._newest_s
         if pts_s is None:
             self.notes["pts_missing"] += 1
@@ -95,7 +108,7 @@ class Timeline(Generic[T]):
             self.missing = 0
         else:
             self.timed += 1
-            time_s = pts_s + self._shift_s
+            time_s = pts_s + self.shift_s
             if newest is not None and not (
                 newest - self._back_s <= time_s <= max(newest + MAX_GAP_S, self._declared_end_s)
             ):
@@ -104,7 +117,7 @@ class Timeline(Generic[T]):
                     newest = time_s
                 else:
                     time_s = newest + self.step_s
-                    self._shift_s = time_s - pts_s
+                    self.shift_s = time_s - pts_s
         self._newest_s = time_s if newest is None else max(newest, time_s)
         return time_s
 

@@ -25,12 +25,17 @@ def encode_sound(
     first_s: float = 0.0,
     gap: tuple[float, float] | None = None,
     default: int | None = None,
+    times_s: Sequence[float] | None = None,
+    cover: bool = False,
 ) -> Path:
     """Encode tracks of mono samples, each copied to all channels of `layout`, beside gray pictures.
 
     The sound begins at `first_s`. `gap` is (time, length) of samples that are left out, in seconds.
-    `default` is the number of the track with the default disposition.
+    `default` is the number of the track with the default disposition. `times_s` are times of the
+    pictures, multiples of 40 ms, in place of `frames` pictures at 25 per second. `cover` adds an
+    attached picture.
     """
+    times_s = [number / FPS for number in range(frames)] if times_s is None else times_s
     with av.open(str(path), "w") as container:
         video = container.add_stream(picture, rate=FPS)
         video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
@@ -39,10 +44,16 @@ def encode_sound(
             if default is not None:
                 wanted = av.stream.Disposition.default
                 stream.disposition = wanted if number == default else av.stream.Disposition(0)
-        for number in range(frames):
+        if cover:
+            attached = container.add_stream("png", rate=1)
+            attached.width, attached.height, attached.pix_fmt = 32, 32, "rgb24"
+            attached.disposition = av.stream.Disposition.attached_pic
+            image = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
+            container.mux([*attached.encode(image), *attached.encode(None)])
+        for number, time_s in enumerate(times_s):
             shade = np.full((48, 64, 3), 3 * number % 255, np.uint8)
             frame = av.VideoFrame.from_ndarray(shade, format="rgb24")
-            frame.pts, frame.time_base = number, Fraction(1, FPS)
+            frame.pts, frame.time_base = round(time_s * FPS), Fraction(1, FPS)
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
         for stream, samples in zip(streams, tracks, strict=True):
@@ -52,8 +63,8 @@ def encode_sound(
                 if gap and gap[0] <= at / rate_hz < gap[0] + gap[1]:
                     continue
                 block = samples[at : at + size]
-                wide = np.repeat(block[None], stream.layout.nb_channels, 0).astype(np.float32)
-                sound = av.AudioFrame.from_ndarray(np.ascontiguousarray(wide), "fltp", layout)
+                wide = np.repeat(block.astype(np.float32), stream.layout.nb_channels)[None]
+                sound = av.AudioFrame.from_ndarray(wide, "flt", layout)
                 sound.sample_rate, sound.time_base = rate_hz, Fraction(1, rate_hz)
                 for made in resampler.resample(sound):
                     made.pts, made.time_base = at + round(first_s * rate_hz), Fraction(1, rate_hz)
