@@ -21,7 +21,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from flowpipe.run.cluster_settings import SETTINGS
+from flowpipe.run.cluster.settings import SETTINGS
 
 MINUTES = (2, 20, 180)
 KINDS = {"aac.mp4": ("aac", "stereo", 48000), "flac.mkv": ("flac", "mono", 16000)}
