@@ -7,6 +7,7 @@ Arrays inside these values are not to be written to.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, asdict, dataclass, field
 from typing import Any, TypeVar
@@ -35,6 +36,38 @@ class Interval:
     label: int
     start_s: float
     end_s: float
+
+
+def read_interval(values: Any) -> tuple[float, float]:
+    """Return the start and the end of an interval that a published file has.
+
+    Parameters
+    ----------
+    values : sequence
+        Start and end, seconds: numbers, or text of numbers.
+
+    Returns
+    -------
+    start_s : float
+        Start.
+    end_s : float
+        End.
+
+    Raises
+    ------
+    ValueError
+        Unless 0 <= start <= end; the message begins with ``wanted``.
+    """
+    try:
+        start_s, end_s = (math.nan if isinstance(one, bool) else float(one) for one in values)
+    except (TypeError, ValueError, OverflowError):
+        start_s = end_s = math.nan
+    if not 0 <= start_s <= end_s < math.inf:  # NaN too
+        got = f"{values!r:.60}"
+        if isinstance(values, (list, tuple)):
+            got = f"[{', '.join(f'{one!s:.30}' for one in values[:3])}]"
+        raise ValueError(f"wanted an interval with 0 <= start <= end in seconds, got {got}")
+    return start_s, end_s
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,8 @@ from flowpipe.evaluation.detection_protocols import (
 )
 from flowpipe.evaluation.detections import Detections, match_ids, read_detections
 from flowpipe.evaluation.instances import InstanceGroundTruth, select_instances, test_splits
-from flowpipe.words import agree_verb, count_noun, list_some
+from flowpipe.evaluation.odd_intervals import describe_odd, rows_of_detections, rows_of_instances
+from flowpipe.words import agree_verb, count_noun, did_you_mean, list_some
 
 _SHOWN = 5
 
@@ -162,7 +163,24 @@ def _say_what_differs(found: Detections, labels: Labels, truth: InstanceGroundTr
             f"positives, because {agree_verb(len(unknown), 'it is', 'they are')} not in "
             f"{truth.split}: {list_some(unknown, _SHOWN)}"
         )
+    if found.unknown:
+        names = list(found.unknown)
+        say(
+            f"{found.source}: {count_noun(sum(found.unknown.values()), 'detection')} of "
+            f"{count_noun(len(names), 'class', 'classes')} that {labels.source} lacks left out: "
+            f"{list_some(names, _SHOWN)}; {did_you_mean(names[0], labels.class_names)}"
+        )
+    for sentence in describe_odd(rows_of_instances(truth), "instance", labels.durations_s):
+        say(f"{labels.source}: {sentence}")
+    for sentence in describe_odd(rows_of_detections(found), "detection", labels.durations_s):
+        say(f"{found.source}: {sentence}")
     counts = Counter(found.labels.tolist())
+    absent = [labels.class_names[k] for k in truth.classes if k not in counts]
+    if absent:
+        say(
+            f"{found.source} has no detections of {count_noun(len(absent), 'class', 'classes')}, "
+            f"whose average precision is 0: {list_some(absent, _SHOWN)}"
+        )
     other = [labels.class_names[k] for k in sorted(counts) if k not in truth.classes]
     if other:
         say(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,8 @@ class Labels:
     """Name of the data set; empty for own videos."""
     class_names: tuple[str, ...]
     records: Sequence[VideoRecord]
+    durations_s: Mapping[str, float]
+    """Duration of each video for which it is known, seconds."""
 
 
 def read_labels(path: Path) -> Labels:
@@ -49,15 +51,20 @@ def read_labels(path: Path) -> Labels:
             return _read_annotations(path)
         raise
     records = [video.record for video in store.videos.values()]
+    durations_s = {
+        record.video_id: float(store.videos[record.video_id].pts_s[-1])
+        for record in records
+        if record.segments
+    }
     name = str(store.header.dataset.get("dataset", ""))
-    return Labels(str(path), name, tuple(store.header.class_names), records)
+    return Labels(str(path), name, tuple(store.header.class_names), records, durations_s)
 
 
 def _read_annotations(path: Path) -> Labels:
     from flowpipe.datasets.annotations import read_annotations
 
     dataset = read_annotations(path)
-    return Labels(str(path), dataset.name, dataset.class_names, dataset.absent)
+    return Labels(str(path), dataset.name, dataset.class_names, dataset.absent, dataset.durations_s)
 
 
 def files_by_split(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from flowpipe.datasets.lists import Lists
 from flowpipe.datasets.tree import FileTree
 from flowpipe.errors import DatasetError
 from flowpipe.splits import split_name
-from flowpipe.types import Interval, VideoRecord
+from flowpipe.types import Interval, VideoRecord, read_interval
 
 _WANTED = '{"database": {video_id: {"subset", "annotations": [{"label", "segment"}]}}}'
 
@@ -39,7 +38,8 @@ def read_annotations(path: Path) -> Dataset:
     Raises
     ------
     DatasetError
-        If there are no annotations or they differ from these forms.
+        If there are no annotations, they differ from these forms, or an interval is not 0 <= start
+        <= end.
     """
     return _from_folder(path) if path.is_dir() else _from_json(path)
 
@@ -66,7 +66,12 @@ def _from_json(path: Path) -> Dataset:
         _record(path, video_id, facts, label, video_id in blocked)
         for video_id, facts in database.items()
     )
-    return Dataset("activitynet", tuple(label), (), absent=records)
+    durations_s = {
+        video_id: float(facts["duration"])
+        for video_id, facts in database.items()
+        if isinstance(facts.get("duration"), (int, float))
+    }
+    return Dataset("activitynet", tuple(label), (), absent=records, durations_s=durations_s)
 
 
 def _class_names(path: Path, content: Mapping[str, Any], database: Mapping[str, Any]) -> list[str]:
@@ -97,24 +102,15 @@ def _record(
     try:
         subset = str(facts["subset"])
         segments = tuple(
-            Interval(label[str(one["label"])], *_read_segment(one["segment"]))
+            Interval(label[str(one["label"])], *read_interval(one["segment"]))
             for one in facts.get("annotations", ())
         )
     except KeyError as error:
         raise DatasetError(f"{path}, video {video_id}: wanted {_WANTED}, got no {error}") from error
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
+        raise DatasetError(f"{path}, video {video_id}: {error}; correct the segment") from error
+    except TypeError as error:
         raise DatasetError(f"{path}, video {video_id}: wanted {_WANTED}, got {error}") from error
     labels = tuple(sorted({one.label for one in segments}))
     splits = () if blocked else (split_name(subset),)
     return VideoRecord(video_id, "", labels=labels, subset=subset, splits=splits, segments=segments)
-
-
-def _read_segment(values: Any) -> tuple[float, float]:
-    """Return start and end in seconds; ValueError unless both are finite numbers."""
-    try:
-        start_s, end_s = map(float, values)
-    except (TypeError, ValueError):
-        start_s = end_s = math.nan
-    if not (math.isfinite(start_s) and math.isfinite(end_s)):
-        raise ValueError(f"the segment {values!r}")
-    return start_s, end_s

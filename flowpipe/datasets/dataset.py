@@ -83,6 +83,8 @@ class Dataset:
     """Files in the folder that are not videos, by kind."""
     listed_frames: Mapping[str, int] = field(default_factory=dict)
     """Frame count in the list file, by video id."""
+    durations_s: Mapping[str, float] = field(default_factory=dict)
+    """Duration in the annotations, seconds, by video id."""
     note: str = ""
     """Sentences about this copy that are printed for the user; may be empty."""
     explain: Callable[[VideoRecord], str] | None = None

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from flowpipe import strict
 from flowpipe.atomic import write_atomic
 from flowpipe.errors import FormatError
+from flowpipe.types import read_interval
 from flowpipe.words import count_noun, did_you_mean
 
 VERSION = "VERSION 1.3"
@@ -43,6 +45,9 @@ class Detections:
     """Start and end of each row, seconds, (N, 2)."""
     scores: NDArray[np.float64]
     """Confidence of each row, (N,); higher is more likely."""
+    _: KW_ONLY
+    unknown: Mapping[str, int] = field(default_factory=dict)
+    """Number of detections of the file that are left out, by their unknown class."""
 
     def __len__(self) -> int:
         return len(self.video_ids)
@@ -61,8 +66,12 @@ class Detections:
             The rows in their order.
         """
         ids = tuple(self.video_ids[k] for k in np.flatnonzero(rows))
-        return Detections(
-            self.source, ids, self.labels[rows], self.intervals[rows], self.scores[rows]
+        return replace(
+            self,
+            video_ids=ids,
+            labels=self.labels[rows],
+            intervals=self.intervals[rows],
+            scores=self.scores[rows],
         )
 
 
@@ -112,29 +121,40 @@ def read_detections(path: Path, class_names: Sequence[str]) -> Detections:
     Returns
     -------
     Detections
-        All detections, in the order of the file.
+        Detections in the order of the file; those of classes that `class_names` lacks are left out
+        and counted in ``unknown``.
 
     Raises
     ------
     FormatError
-        If the file has no detection, another form, an unknown class, an interval that is not
-        0 <= start <= end, or a score that is not finite; the message names the place.
+        If the file has no detection of a known class, another form, a class number that is none, an
+        interval that is not 0 <= start <= end, or a score that is not finite; the message names the
+        place.
     """
     if path.suffix.lower() in (".h5", ".npz"):
         raise FormatError(f"{path}: wanted detections as .json or text, got a {path.suffix} file")
     try:
         if path.suffix.lower() == ".json":
-            rows = list(_from_json(path, class_names))
+            read = list(_from_json(path, class_names))
         else:
-            rows = list(_from_text(path, class_names))
+            read = list(_from_text(path, class_names))
     except FileNotFoundError as error:
         raise FormatError(f"no file {path}; give a file of detections") from error
-    if not rows:
+    if not read:
         raise FormatError(f"{path} has no detections; wanted at least one")
+    rows = [(video_id, label, *rest) for video_id, label, *rest in read if isinstance(label, int)]
+    unknown = Counter(label for _, label, _, _ in read if isinstance(label, str))
+    if not rows:
+        name = next(iter(unknown))
+        raise FormatError(
+            f"{path} has no detection of a known class: {name!r:.60} is no class; "
+            f"{did_you_mean(name, class_names)}"
+        )
     ids, labels, intervals, scores = zip(*rows, strict=True)
     return Detections(
-        str(path), ids, np.array(labels, np.intp), np.array(intervals, np.float64), np.array(scores)
-    )
+        str(path), ids, np.array(labels, np.intp), np.array(intervals, np.float64),
+        np.array(scores), unknown=unknown,
+    )  # fmt: skip
 
 
 def write_detections(
@@ -203,7 +223,8 @@ def _match_id(video_id: str, known: Collection[str]) -> str:
     return next((one for one in candidates if one in known), video_id)
 
 
-_Row = tuple[str, int, tuple[float, float], float]
+_Row = tuple[str, int | str, tuple[float, float], float]
+"""Video, class number or unknown class, interval and score."""
 
 
 def _from_json(path: Path, class_names: Sequence[str]) -> Iterator[_Row]:
@@ -227,11 +248,10 @@ def _from_json(path: Path, class_names: Sequence[str]) -> Iterator[_Row]:
                     f'{place}: wanted {{"label", "score", "segment": [start, end]}}, got '
                     f"{one!r:.120}"
                 ) from error
-            if not isinstance(name, str) or name not in label:
-                raise FormatError(
-                    f"{place}: {name!r:.60} is no class; {did_you_mean(str(name), label)}"
-                )
-            yield video_id, label[name], _interval(place, start, end), _score(place, score)
+            if not isinstance(name, str):
+                raise FormatError(f"{place}: wanted the name of a class, got {name!r:.60}")
+            interval = _interval(place, start, end)
+            yield video_id, label.get(name, name), interval, _score(place, score)
 
 
 def _from_text(path: Path, class_names: Sequence[str]) -> Iterator[_Row]:
@@ -254,13 +274,10 @@ def _from_text(path: Path, class_names: Sequence[str]) -> Iterator[_Row]:
 
 def _interval(place: str, start: object, end: object) -> tuple[float, float]:
     """Return the start and end of an interval, seconds; FormatError unless 0 <= start <= end."""
-    first, last = _number(start), _number(end)
-    if not (0 <= first <= last < math.inf):  # NaN too
-        raise FormatError(
-            f"{place}: wanted an interval with 0 <= start <= end in seconds, got [{start!s:.30}, "
-            f"{end!s:.30}]; clip it to the video or remove it"
-        )
-    return first, last
+    try:
+        return read_interval((start, end))
+    except ValueError as error:
+        raise FormatError(f"{place}: {error}; clip it to the video or remove it") from error
 
 
 def _score(place: str, score: object) -> float:

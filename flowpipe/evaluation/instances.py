@@ -13,7 +13,7 @@ from flowpipe import splits
 from flowpipe.errors import UsageError
 from flowpipe.evaluation.detections import Detections
 from flowpipe.evaluation.ground_truth import ALL
-from flowpipe.types import VideoRecord
+from flowpipe.types import VideoRecord, read_interval
 from flowpipe.words import count_noun, unknown_name
 
 FloatArray = NDArray[np.float64]
@@ -120,13 +120,20 @@ def select_instances(records: Sequence[VideoRecord], split: str) -> InstanceGrou
     Raises
     ------
     UsageError
-        If the split has no video, or none with an instance.
+        If the split has no video, or none with an instance, or an instance is not 0 <= start <=
+        end.
     """
     chosen = [record for record in records if split == ALL or split in record.splits]
     found: dict[int, dict[str, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
     for record in chosen:
         for one in record.segments:
-            found[one.label][record.video_id].append((one.start_s, one.end_s))
+            try:
+                interval = read_interval((one.start_s, one.end_s))
+            except ValueError as error:
+                raise UsageError(
+                    f"instance of video {record.video_id}: {error}; correct the annotations"
+                ) from error
+            found[one.label][record.video_id].append(interval)
     if not found:
         known = [*splits.split_names(record for record in records if record.segments), ALL]
         if not chosen:

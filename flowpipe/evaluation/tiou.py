@@ -21,13 +21,13 @@ def temporal_iou(first: FloatArray, second: FloatArray) -> FloatArray:
     Returns
     -------
     float64 (N, M)
-        0 for intervals that do not overlap, and 1 for a point and the same point.
+        0 for intervals that do not overlap, and 1 for two points, wherever they are.
 
     Notes
     -----
     The union is the sum of both lengths less the intersection, as in ActivityNet's ``segment_iou``,
-    so that values on a threshold are rounded like the official ones. A point and the same point
-    are 0 / 0 there, which its evaluation treats as a match.
+    so that values on a threshold are rounded like the official ones. Two points are 0 / 0 there,
+    which its evaluation treats as a match.
     """
     shared = _intersection(first, second)
     lengths = np.diff(second)[:, 0] + np.diff(first)  # in this order, as there

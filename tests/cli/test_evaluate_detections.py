@@ -93,8 +93,15 @@ def test_mistakes_are_described(store: Path, tmp_path: Path) -> None:
         damaged[name].write_text(json.dumps({"database": database}))
     for arguments, message in (
         ((truth, lines), "a line of detections is a video id, start and end in seconds, class num"),
-        ((damaged["one"], path), "got the segment [3]"),
-        ((damaged["nan"], path), "got the segment [0, nan]"),
+        (
+            (damaged["one"], path),
+            "one.json, video a: wanted an interval with 0 <= start <= end in "
+            "seconds, got [3]; correct the segment",
+        ),
+        (
+            (damaged["nan"], path),
+            "video a: wanted an interval with 0 <= start <= end in seconds, got [0, nan]",
+        ),
         ((damaged["text"], path), "got other types of values"),
         ((damaged["bare"], path), "got no 'segment'"),
         ((truth, other), "has no detection of a video of test1"),
@@ -111,3 +118,54 @@ def test_mistakes_are_described(store: Path, tmp_path: Path) -> None:
     ):
         done = in_process("evaluate", *arguments)
         assert done.returncode == 2 and message in done.stderr, done.stderr
+
+
+def test_intervals_that_count_against_expectation_are_named(store: Path, tmp_path: Path) -> None:
+    segments = {
+        "a": [("Diving", [1, 4]), ("Diving", [1, 4]), ("Diving", [3, 3]), ("Diving", [50, 60])],
+        "b": [("GolfSwing", [0, 2])],
+    }
+    database = {
+        video_id: {
+            "subset": "validation",
+            "duration": 30.5,
+            "annotations": [{"label": name, "segment": segment} for name, segment in own],
+        }
+        for video_id, own in segments.items()
+    }
+    truth, path = tmp_path / "truth.json", tmp_path / "d.json"
+    truth.write_text(json.dumps({"database": database}))
+    rows = [("Diving", [1, 4]), ("Diving", [1, 4]), ("Diving", [31, 40]), ("Divin", [0, 1]),
+            ("Sleeping", [0, 1])]  # fmt: skip
+    found = [
+        {"label": name, "score": 1 / (k + 1), "segment": segment}
+        for k, (name, segment) in enumerate(rows)
+    ]
+    path.write_text(json.dumps({"results": {"a": found}}))
+    done = in_process("evaluate", truth, path, "--tiou", "0.5", "--per-class", "--json")
+    assert done.returncode == 0, done.stderr
+    precision = json.loads(done.stdout)["classes"]["val1"]
+    # two of four instances are found, by the two detections with the same times
+    assert precision == {"Diving": {"mAP@0.5": 0.5}, "GolfSwing": {"mAP@0.5": 0}}
+    official = "as in the official codes"
+    for sentence in (
+        f"{truth}: 1 instance without length counts, {official}: a [3, 3]",
+        f"{truth}: 1 instance after the end of the video counts, {official}: a [50, 60]",
+        f"{truth}: 1 instance with the class, video and times of another counts, {official}: a [1",
+        f"{path}: 1 detection after the end of the video counts, {official}: a [31, 40]",
+        f"{path}: 1 detection with the class, video and times of another counts, {official}: a [1",
+        f"{path}: 2 detections of 2 classes that {truth} lacks left out: Divin, Sleeping; did you "
+        "mean Diving?",
+        f"{path} has no detections of 1 class, whose average precision is 0: GolfSwing",
+    ):
+        assert sentence in done.stderr
+    of_store = in_process("evaluate", store, write_json(tmp_path / "known.json"))
+    assert "instances after the end of the video count" in of_store.stderr  # four frames each
+    for changed in ([4, 1], [-1, 4]):
+        database["b"]["annotations"] = [{"label": "GolfSwing", "segment": changed}]
+        truth.write_text(json.dumps({"database": database}))
+        done = in_process("evaluate", truth, path)
+        assert done.returncode == 2
+        assert f"video b: wanted an interval with 0 <= start <= end in seconds, got {changed}" in (
+            done.stderr
+        )

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flowpipe.datasets.annotations import read_annotations
-from flowpipe.errors import DatasetError, FormatError
+from flowpipe.errors import DatasetError, FormatError, UsageError
 from flowpipe.evaluation.detection_protocols import DETECTION_PROTOCOLS, evaluate_detections
 from flowpipe.evaluation.detections import (
     Detections,
@@ -138,6 +138,7 @@ def test_perfect_detections_have_100_percent_and_false_ones_lower_it(
 def test_tiou_by_hand() -> None:
     first, second = np.array([[0.0, 10], [5, 5]]), np.array([[5.0, 15], [10, 12], [5, 5]])
     assert temporal_iou(first, second) == pytest.approx(np.array([[1 / 3, 0, 0], [0, 0, 1]]))
+    assert temporal_iou(first[1:], np.array([[7.0, 7]])) == 1  # NaN in the official code: a match
     assert overlap_over_hull(first, second) == pytest.approx(np.array([[1 / 3, 0, 0], [0, 0, 0]]))
 
 
@@ -177,7 +178,9 @@ def test_ids_are_known_with_and_without_the_prefix_of_youtube_ids(tmp_path: Path
         ('{"results": {"a": [{"label": "Diving", "score": 1}]}}', "video a, detection 0: wanted"),
         ('{"results": {"a": [{"label": "Diving", "score": 1, "segment": [1]}]}}', "detection 0"),
         ('{"results": {"a": [{"label": "Divin", "score": 1, "segment": [1, 2]}]}}',
-         "'Divin' is no class; did you mean Diving"),
+         "has no detection of a known class: 'Divin' is no class; did you mean Diving"),
+        ('{"results": {"a": [{"label": 7, "score": 1, "segment": [1, 2]}]}}',
+         "video a, detection 0: wanted the name of a class, got 7"),
         ('{"results": {"a": [{"label": "Diving", "score": 1, "segment": [-1, 2]}]}}',
          r"0 <= start <= end in seconds, got \[-1, 2\]; clip it"),
         ('{"results": {"a": [{"label": "Diving", "score": 1, "segment": [3, 2]}]}}', r"\[3, 2\]"),
@@ -208,6 +211,14 @@ def test_a_wrong_line_is_described(line: str, message: str, tmp_path: Path) -> N
     (tmp_path / "d.txt").write_text(f"a 1 2 1 0.5\n{line}\n")
     with pytest.raises(FormatError, match=message):
         read_detections(tmp_path / "d.txt", CLASSES)
+
+
+def test_an_instance_that_ends_before_it_starts_is_no_ground_truth() -> None:
+    records = [VideoRecord("a", "", segments=(Interval(0, 3.0, 2.0),))]
+    with pytest.raises(
+        UsageError, match=r"instance of video a: wanted .*, got \[3.0, 2.0\]; correc"
+    ):
+        select_instances(records, "all")
 
 
 def test_detections_are_told_from_scores(tmp_path: Path) -> None:
