@@ -94,7 +94,7 @@ def store_facts(store: Store, path: Path) -> dict[str, Any]:
         "shards": len(store.shards),
         "frames": sum(video.frames for video in videos),
         "images": {name: sum(v.images[name] for v in videos) for name in modalities},
-        "sizes": dict(Counter(_size_of(video) for video in videos).most_common()),
+        "sizes": dict(Counter(filter(None, map(_size_of, videos))).most_common()),
         "bytes": sum(f.stat().st_size for f in path.glob("shards/*.h5")),
         "recipe_digest": store.header.recipe_digest,
         "recipe": store.header.recipe,
@@ -138,10 +138,9 @@ def _size_of(video: Video) -> str:
 
 
 def _describe_sizes(sizes: dict[str, int]) -> str:
-    known = [size for size in sizes if size]
-    if len(known) <= 1:
-        return f"{known[0]} pixels" if known else "no size"
-    return f"{len(known)} sizes: {list_some([f'{size} {sizes[size]}' for size in known], 3)}"
+    if len(sizes) <= 1:
+        return f"{next(iter(sizes))} pixels" if sizes else "no size"
+    return f"{len(sizes)} sizes: {list_some([f'{size} {n}' for size, n in sizes.items()], 3)}"
 
 
 def _counts(values: dict[str, Any]) -> str:

@@ -98,7 +98,7 @@ def test_its_values_are_decibels(store: Store) -> None:
 def test_every_command_takes_it(store: Store, tmp_path: Path) -> None:
     assert "intact" in flowpipe("verify", store.path)
     facts = json.loads(flowpipe("info", store.path, "--json"))
-    assert facts["images"]["audio"] == 24
+    assert facts["images"]["audio"] == 24 and "" not in facts["sizes"]
     assert "audio_late" in flowpipe("info", store.path, "long.mkv")
     assert "no_audio" in flowpipe("info", store.path, "silent.mp4")
     for video_id in COUNTS:
