@@ -14,7 +14,7 @@ from flowpipe.cli.choices import Choice
 from flowpipe.cli.detection_table import evaluate_detection_files, print_detection_results
 from flowpipe.cli.folders import STORE_OR_OTHER
 from flowpipe.cli.labels import Labels, files_by_split, read_labels
-from flowpipe.cli.paths import THERE
+from flowpipe.cli.paths import FILE_THERE
 from flowpipe.cli.screen import print_table, say, write_json
 from flowpipe.datasets import published_test
 from flowpipe.errors import UsageError
@@ -40,7 +40,7 @@ _BY_SUFFIX = (".json", ".h5", ".npz")
 
 @click.command()
 @click.argument("store", metavar="STORE|ANNOTATIONS", type=STORE_OR_OTHER)
-@click.argument("scores", nargs=-1, required=True, type=THERE)
+@click.argument("scores", nargs=-1, required=True, type=FILE_THERE)
 @click.option("--protocol", "name", type=Choice([*PROTOCOLS, *DETECTION_PROTOCOLS]),
               help="Evaluation protocol.  [default: the data set's own]")  # fmt: skip
 @click.option("--split", "splits", multiple=True, metavar="NAME",

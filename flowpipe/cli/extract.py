@@ -12,12 +12,14 @@ from flowpipe.cli import EXIT_DONE, EXIT_INTERRUPTED, EXIT_SOME_FAILED
 from flowpipe.cli.extraction_progress import ExtractionDisplay
 from flowpipe.cli.options import extract_options
 from flowpipe.cli.screen import count_progress, say
+from flowpipe.cli.store_options import stored_dataset
 from flowpipe.cli.verify import check
 from flowpipe.errors import REASONS
 from flowpipe.job import extract as run_extraction
 from flowpipe.job import extract_job, why_device
 from flowpipe.job import plan as plan_of
 from flowpipe.notes import count_notes
+from flowpipe.recipes import recipe_of
 from flowpipe.report import save_png, store_sheet
 from flowpipe.run import (
     AbsentVideosError,
@@ -208,12 +210,12 @@ def _report(summary: Summary, job: ExtractJob) -> None:
         f"contact sheet: {sheet}",
         f"ledger: {summary.ledger}",
         "next:",
-        *(f"  {command}" for command in _next(store, shlex.quote(str(path)))),
+        *(f"  {command}" for command in next_commands(store, shlex.quote(str(path)))),
     ):
         say(line)
 
 
-def _next(store: Store, path: str) -> list[str]:
+def next_commands(store: Store, path: str) -> list[str]:
     """Return commands for the next steps with a store at `path`, quoted for a shell."""
     first = next(iter(store.videos))
     dashes = "-- " if first.startswith("-") else ""  # else click takes the id for an option
@@ -222,7 +224,13 @@ def _next(store: Store, path: str) -> list[str]:
         f"flowpipe info {path}",
         f"flowpipe show {path} -o sheet.png {dashes}{shlex.quote(first)}",
     ]
-    modality = store.modalities[0]
     if "train1" in split_names(video for video in store.videos.values() if video.labels):
-        commands.append(f"flowpipe train {path} --modality {modality} -o runs/{modality}")
+        # Recipes begin with the stream to train first: rgb tells nothing about the demo sets.
+        _, trained = recipe_of(stored_dataset(store.path)).build([])
+        streams = trained.streams if trained else ()
+        commands += [
+            f"flowpipe train {path} --modality {modality} -o runs/{modality}"
+            for modality in streams
+            if modality in store.modalities
+        ][:1]
     return commands

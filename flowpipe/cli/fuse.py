@@ -11,7 +11,7 @@ import click
 
 from flowpipe.cli.choices import Choice
 from flowpipe.cli.networks import WEIGHTS_OPTION, weights_of
-from flowpipe.cli.paths import FILE, FILE_THERE, THERE
+from flowpipe.cli.paths import FILE, FILE_THERE
 from flowpipe.cli.screen import print_table, say
 from flowpipe.cli.store_options import check_output
 from flowpipe.cli.torch_needed import torch_or_why
@@ -39,7 +39,7 @@ SWEPT = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 
 
 @click.command()
-@click.argument("files", nargs=-1, required=True, type=THERE)
+@click.argument("files", nargs=-1, required=True, type=FILE_THERE)
 @WEIGHTS_OPTION
 @click.option("--softmax", is_flag=True,
               help="Fuse probabilities (mmaction2) instead of logits (TSN): the softmax, or the "

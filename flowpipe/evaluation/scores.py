@@ -207,6 +207,8 @@ def read_h5(path: Path) -> Scores:
         If the file is not one that `write_scores` wrote.
     """
     with _translate_h5_errors(path), h5py.File(path, "r") as file:
+        if lacking := [name for name in (_IDS, _VALUES) if name not in file]:
+            raise ValueError(f"it lacks the data set {' and '.join(lacking)}")
         ids = _read_ids(file[_IDS])
         values = np.asarray(file[_VALUES][()], np.float64)
         labels = np.asarray(file[_LABELS][()]) > 0 if _LABELS in file else None

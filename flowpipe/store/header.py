@@ -19,6 +19,10 @@ from flowpipe.errors import FormatError, RecipeError
 from flowpipe.store import layout
 from flowpipe.words import count_noun, list_some
 
+_MODALITIES = "modalities"
+_FOLLOW = ("audio", "codecs", "warp")
+"""Sections of a recipe whose values depend on its modalities."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StoreHeader:
@@ -174,22 +178,34 @@ def check_recipe(
         return
     different = ""
     if recipe is not None:
-        old, new = dict(_leaves(header.recipe)), dict(_leaves(recipe))
-        keys = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
-        lines = [f"  {k}: {old.get(k, 'absent')} there, {new.get(k, 'absent')} here" for k in keys]
-        different = ":\n" + "\n".join(lines)
+        different = ":\n" + "\n".join(_list_differences(header.recipe, recipe))
     raise RecipeError(
         f"{path} was made with another recipe ({header.recipe_digest[:12]}, this one is "
         f"{digest[:12]}); use the same recipe or another folder{different}"
     )
 
 
-def _leaves(values: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    if isinstance(values, Mapping) and values:
-        return [
-            leaf for k, v in values.items() for leaf in _leaves(v, f"{prefix}.{k}" if prefix else k)
-        ]
-    return [(prefix, values)]
+def _list_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Return a line for each value, or section in only one of them, that differs."""
+    different = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+    if _MODALITIES in different:  # what follows from them would hide them
+        different = [_MODALITIES, *(k for k in different if k not in (_MODALITIES, *_FOLLOW))]
+    lines = []
+    for key in different:
+        there, here = old.get(key), new.get(key)
+        if isinstance(there, Mapping) and isinstance(here, Mapping):
+            lines += [f"  {key}.{line.lstrip()}" for line in _list_differences(there, here)]
+        else:
+            lines.append(f"  {key}: {_describe(there)} there, {_describe(here)} here")
+    return lines
+
+
+def _describe(value: Any) -> str:
+    if value is None:
+        return "absent"
+    if isinstance(value, Mapping):
+        return "present"
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _write_once(final: Path, content: bytes) -> None:

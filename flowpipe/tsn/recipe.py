@@ -92,7 +92,7 @@ class ScheduleParams:
         ):
             raise ValueError(
                 f"lr_steps must increase and lie inside (0, end = {self.end}), got "
-                f"{list(self.lr_steps)}"
+                f"{list(self.lr_steps)}; set lr_steps too, to [] for a constant learning rate"
             )
 
 

@@ -77,9 +77,12 @@ def test_missing_and_unknown_videos_are_reported(store: Path, tmp_path: Path) ->
     for wrong, message in (
         ((path, path, path), "3 files of scores for 2 splits (test1, test2)"),
         ((path, "--split", "test9"), "split 'test9' is unknown; did you mean test2?"),
+        ((store,), f"{store} is a folder; wanted a file"),
     ):
         done = in_process("evaluate", store, *wrong)
         assert done.returncode == 2 and message in done.stderr
+    done = in_process("fuse", path, store)
+    assert done.returncode == 2 and f"{store} is a folder; wanted a file" in done.stderr
 
 
 def test_commands_that_extract_nothing_do_not_load_what_extracts() -> None:

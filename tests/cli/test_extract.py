@@ -12,9 +12,12 @@ import h5py
 import numpy as np
 import pytest
 from command import FAST, Run, command, draw_noise_clip, images, ledger, leftovers
+from store_making import RECIPE, Made, add_video, open_writer
 from videofile import encode_video
 
-from flowpipe import open_store
+from flowpipe import open_store, params
+from flowpipe.cli.extract import next_commands
+from flowpipe.store import create_store
 from flowpipe.store.shard import seal_shard
 
 pytestmark = pytest.mark.usefixtures("lasting_workers")
@@ -393,3 +396,29 @@ def test_wrong_use_is_explained(
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert [path.name for path in tmp_path.rglob("*")] == ["here"]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "modalities", "trained"),
+    [
+        ("folder", ["rgb", "flow"], "rgb"),
+        ("demo", ["rgb", "flow"], "flow"),
+        ("demo_sound", ["rgb", "audio"], "audio"),
+        ("ucf101", ["flow"], "flow"),
+    ],
+)
+def test_the_next_command_trains_the_first_stream_of_the_recipe(
+    tmp_path: Path, dataset: str, modalities: list[str], trained: str
+) -> None:
+    """In both demo sets the frames tell nothing about the class."""
+    made_with = {**RECIPE, "modalities": modalities}
+    create_store(
+        tmp_path, recipe=params.canonical(made_with), recipe_digest=params.digest(made_with),
+        dataset={"dataset": dataset}, class_names=list("abcd"),
+    )  # fmt: skip
+    shard = tmp_path / "shards" / "shard-0.h5"
+    with open_writer(shard, modalities, made_with=made_with) as writer:
+        add_video(writer, Made(tmp_path), "v", 4, np.random.default_rng(0))
+        writer.publish()
+    *_, command_line = next_commands(open_store(tmp_path), "s")
+    assert command_line == f"flowpipe train s --modality {trained} -o runs/{trained}"

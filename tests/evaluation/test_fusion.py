@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -42,6 +43,10 @@ def test_a_file_returns_the_scores_that_were_written(tmp_path: Path) -> None:
         read_scores(path, 5)
     path.write_bytes(b"no HDF5")
     with pytest.raises(FormatError, match="cannot be read as scores"):
+        read_h5(path)
+    with h5py.File(path, "w") as features:
+        features["rows"] = [1]
+    with pytest.raises(FormatError, match="it lacks the data set video_ids and scores; wanted"):
         read_h5(path)
     write_scores(path, Scores("x", IDS, np.full((3, 4), np.nan)), {})
     with pytest.raises(FormatError, match="all finite"):

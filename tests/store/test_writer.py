@@ -26,6 +26,7 @@ from store_making import RECIPE, Made, add_video, open_writer, record
 from flowpipe import codec, params
 from flowpipe.errors import DiskFullError, FlowpipeError, FormatError, RecipeError
 from flowpipe.store import create_store, files, open_store, sweep, verify_store
+from flowpipe.store.header import check_recipe
 from flowpipe.types import EncodedPlanes, Span, VideoRecord
 
 ROOT = Path(__file__).parents[2]
@@ -328,6 +329,33 @@ def test_a_store_refuses_another_recipe_and_names_the_differences(tmp_path):
         )  # fmt: skip
     with pytest.raises(RecipeError, match="another recipe"):
         open_store(tmp_path).check_recipe("0" * 64)
+
+
+def test_other_modalities_hide_what_follows_from_them(tmp_path):
+    jpeg = {"name": "jpeg", "quality": 95}
+    made = {
+        "modalities": ["rgb", "flow"], "codecs": {"rgb": jpeg, "flow": jpeg}, "bound": 20.0,
+        "warp": {"estimator": "background"}, "size": {"width": 340}, "flow": {"name": "tvl1"},
+    }  # fmt: skip
+    header = create_store(
+        tmp_path, recipe=params.canonical(made), recipe_digest=params.digest(made),
+        dataset={}, class_names=(),
+    )  # fmt: skip
+    changed = {"codecs": {"rgb": jpeg}, "warp": {"estimator": "ransac"}, "modalities": ["rgb"]}
+    for other, lines in (
+        ({**made, **changed}, ["modalities: rgb,flow there, rgb here"]),
+        ({**made, **changed, "bound": 15.0},
+         ["modalities: rgb,flow there, rgb here", "bound: 20.0 there, 15.0 here"]),
+        ({**made, "codecs": {"rgb": jpeg, "flow": {**jpeg, "quality": 90}}},
+         ["codecs.flow.quality: 95 there, 90 here"]),
+        ({"modalities": ["rgb", "flow"], "bound": 20.0, "imported": {"fps": 25}},
+         ["codecs: present there, absent here", "flow: present there, absent here",
+          "imported: absent there, present here", "size: present there, absent here",
+          "warp: present there, absent here"]),
+    ):  # fmt: skip
+        with pytest.raises(RecipeError) as refused:
+            check_recipe(tmp_path, header, params.digest(other), other)
+        assert [line.strip() for line in str(refused.value).splitlines()[1:]] == lines
 
 
 def test_processes_that_create_a_store_together_agree(tmp_path):

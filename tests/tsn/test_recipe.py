@@ -36,7 +36,10 @@ def test_streams_take_their_defaults_one_by_one():
         ),
         ({"streams": {"rgb": {"schedule": {"lr": 0.0}}}}, "train.streams.rgb.schedule: wanted lr"),
         ({"streams": {"rgb": {"schedule": {"lr_steps": [60, 30]}}}}, "lr_steps must increase"),
-        ({"streams": {"rgb": {"schedule": {"lr_steps": [90]}}}}, "end = 80"),
+        (
+            {"streams": {"rgb": {"schedule": {"lr_steps": [90]}}}},
+            "got [90]; set lr_steps too, to []",
+        ),
         ({"streams": {"rgb": {"schedule": {"batch_size": 0}}}}, "at least 1"),
         ({"streams": {"rgb": {"schedule": {"optimiser": "adam"}}}}, "did you mean adamw?"),
         ({"streams": {"rgb": {"schedule": {"betas": [0.9]}}}}, "two numbers in [0, 1)"),
