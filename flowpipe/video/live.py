@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 import time
 from collections import deque
@@ -10,11 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.errors import UsageError
+from flowpipe.errors import DecodeError, UsageError
 from flowpipe.remote import parse_path_or_url
 from flowpipe.video.decode import VideoParams, open_video
 
@@ -24,7 +26,8 @@ _STREAMS = ("http", "https", "mms", "rtmp", "rtp", "rtsp", "srt", "tcp", "udp")
 """Schemes of addresses that are read as streams, not as files."""
 _FRAMES_AT_ONCE = 8
 """Frames of a file that are decoded at once."""
-
+_ASK_S = 5.0
+"""Most seconds to ask why a stream cannot be opened."""
 
 _EARLY = 1e-6
 """Share of a tick by which a frame may come early."""
@@ -60,7 +63,9 @@ def is_stream(source: str) -> bool:
     return source.isdecimal() or bool(separator and scheme in _STREAMS) or _is_device(source)
 
 
-def live_frames(source: str, params: VideoParams) -> Iterator[LiveFrame]:
+def live_frames(
+    source: str, params: VideoParams, *, patience_s: float = 30.0
+) -> Iterator[LiveFrame]:
     """Yield the frames of a source until it ends.
 
     Frames of a file are those that `open_video` gives. A camera or a stream does not wait: if
@@ -72,16 +77,19 @@ def live_frames(source: str, params: VideoParams) -> Iterator[LiveFrame]:
         Path of a video file, number or device of a camera, or URL of a stream.
     params : VideoParams
         Frame rate to resample to, and the decoder and stream of a file.
+    patience_s : float
+        Longest time that a network stream may take to open or to send the next frame, seconds.
 
     Raises
     ------
     UsageError
         If the camera or stream cannot be opened.
     DecodeError
-        As `open_video`, and `VideoReader.windows` at the end of a damaged file.
+        As `open_video`, and `VideoReader.windows` at the end of a damaged file; if a network stream
+        stays silent.
     """
     if is_stream(source):
-        with _Camera(source) as camera:
+        with _Camera(source, patience_s) as camera:
             yield from resample(camera.frames(), params.fps)
         return
     with open_video(parse_path_or_url(source), params) as video:
@@ -125,14 +133,18 @@ def resample(frames: Iterator[LiveFrame], fps: float) -> Iterator[LiveFrame]:
 class _Camera:
     """Thread that reads a camera or stream; a context manager."""
 
-    def __init__(self, source: str) -> None:
-        name = int(source) if source.isdecimal() else source
-        self._capture: Any = cv2.VideoCapture(name)
-        if not self._capture.isOpened():
-            raise UsageError(
-                f"{source} cannot be opened: wanted the number of a camera such as 0, its device, "
-                "or the address of a stream that OpenCV can read"
-            )
+    def __init__(self, source: str, patience_s: float) -> None:
+        self._source, self._patience_s = source, patience_s
+        self._log_level = cv2.utils.logging.getLogLevel()
+        # Errors are raised; OpenCV and its FFmpeg print nothing beside them.
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", str(av.logging.PANIC))
+        try:
+            self._capture = self._open()
+        except UsageError:
+            self._restore_log()
+            raise
+        self._failure: DecodeError | None = None
         self._frames: deque[LiveFrame] = deque()
         self._dropped, self._ended, self._closed = 0, False, False
         self._changed = threading.Condition()
@@ -146,6 +158,37 @@ class _Camera:
         self._closed = True
         self._thread.join()
         self._capture.release()
+        self._restore_log()
+
+    def _open(self) -> Any:
+        """Return the open capture; UsageError says why there is none."""
+        source, is_url = self._source, "://" in self._source
+        began = time.monotonic()
+        if is_url:
+            milliseconds = round(1e3 * self._patience_s)
+            limits = (cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, cv2.CAP_PROP_READ_TIMEOUT_MSEC)
+            options = [value for limit in limits for value in (limit, milliseconds)]
+            capture: Any = cv2.VideoCapture(source, cv2.CAP_ANY, options)
+        else:
+            capture = cv2.VideoCapture(int(source) if source.isdecimal() else source)
+        if capture.isOpened():
+            return capture
+        why = ""
+        if is_url:
+            why = f"no answer within {self._patience_s:g} s"
+            if time.monotonic() - began < self._patience_s:
+                why = _ask_why(source)
+        if why:
+            raise UsageError(
+                f"{source} cannot be opened: {why}; check the address and whether its server runs"
+            )
+        raise UsageError(
+            f"{source} cannot be opened: wanted the number of a camera such as 0, its device, or "
+            "the address of a stream that OpenCV can read"
+        )
+
+    def _restore_log(self) -> None:
+        cv2.utils.logging.setLogLevel(self._log_level)
 
     def frames(self) -> Iterator[LiveFrame]:
         """Yield the frames as they come, until the source ends."""
@@ -153,17 +196,28 @@ class _Camera:
             with self._changed:
                 self._changed.wait_for(lambda: self._frames or self._ended)
                 if not self._frames:
+                    if self._failure is not None:
+                        raise self._failure
                     return
                 frame = self._frames.popleft()
             yield frame
 
     def _read(self) -> None:
-        began = None
+        began, is_silent = None, False
         while not self._closed:
+            asked = time.monotonic()
             is_read, image = self._capture.read()
-            if not is_read:
-                break
             now = time.monotonic()
+            # Frames that the decoder holds still follow the read that waited in vain.
+            is_silent |= "://" in self._source and now - asked >= self._patience_s
+            if not is_read:
+                if is_silent:
+                    self._failure = DecodeError(
+                        f"{self._source}: no frame for {self._patience_s:g} s; check whether its "
+                        "server still sends",
+                        reason="unreachable",
+                    )
+                break
             began = now if began is None else began
             pixels = np.ascontiguousarray(image[:, :, ::-1])
             with self._changed:
@@ -176,3 +230,12 @@ class _Camera:
         with self._changed:
             self._ended = True
             self._changed.notify()
+
+
+def _ask_why(source: str) -> str:
+    """Return why FFmpeg cannot open an address; empty if it can, or says nothing."""
+    try:
+        av.open(source, timeout=_ASK_S).close()
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        return str(getattr(error, "strerror", None) or "")
+    return ""
