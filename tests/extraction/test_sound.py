@@ -14,9 +14,12 @@ from videofile import encode_video, moving_clip
 from flowpipe import params
 from flowpipe.errors import RecipeError
 from flowpipe.extraction.recipe import ExtractRecipe
+from flowpipe.extraction.stages import Extraction
 from flowpipe.modality import MODALITIES, dequantise, quantiser_of
+from flowpipe.ops import get_ops
 from flowpipe.report.sheet import contact_sheet, store_sheet
 from flowpipe.store import Store, open_store
+from flowpipe.types import Span, VideoRecord
 
 pytest.importorskip("librosa", reason="images of sound need librosa (extra audio)")
 
@@ -141,6 +144,19 @@ def test_sound_alone_may_be_stored_and_is_that_of_split_videos(
     assert {video_id: v.images["audio"] for video_id, v in made.videos.items()} == COUNTS
     assert store_sheet(made).ndim == 3
     assert "intact" in flowpipe("verify", out)
+
+
+def test_only_the_last_part_of_a_split_video_decodes_the_sound(clips: Path) -> None:
+    recipe = params.build(ExtractRecipe, {"modalities": ["audio"]})
+    record = VideoRecord("long.mkv", str(clips / "long.mkv"))
+    counts, notes = [], []
+    for part, edges in enumerate([(None, 2.0), (2.0, 4.0), (4.0, None)]):
+        extraction = Extraction(Span(record, part, 3, *edges), recipe, get_ops())
+        encoded = [one for window in extraction for one in window.encoded]
+        counts.append(sum(len(one.payloads) for one in encoded if one.modality == "audio"))
+        assert extraction.facts is not None
+        notes.append("audio_late" in extraction.facts.notes)
+    assert counts == [0, 0, COUNTS["long.mkv"]] and notes == [False, False, True]
 
 
 def test_recipes_without_sound_keep_their_digest() -> None:

@@ -30,15 +30,16 @@ def encode_sound(
 ) -> Path:
     """Encode tracks of mono samples, each copied to all channels of `layout`, beside gray pictures.
 
-    The sound begins at `first_s`. `gap` is (time, length) of samples that are left out, in seconds.
-    `default` is the number of the track with the default disposition. `times_s` are times of the
-    pictures, multiples of 40 ms, in place of `frames` pictures at 25 per second. `cover` adds an
-    attached picture.
+    With 0 `frames` the file has no video. The sound begins at `first_s`. `gap` is (time, length) of
+    samples that are left out, in seconds. `default` is the number of the track with the default
+    disposition. `times_s` are times of the pictures, multiples of 40 ms, in place of `frames`
+    pictures at 25 per second. `cover` adds an attached picture.
     """
     times_s = [number / FPS for number in range(frames)] if times_s is None else times_s
     with av.open(str(path), "w") as container:
-        video = container.add_stream(picture, rate=FPS)
-        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        if times_s:
+            video = container.add_stream(picture, rate=FPS)
+            video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
         streams = [container.add_stream(codec, rate=rate_hz, layout=layout) for _ in tracks]
         for number, stream in enumerate(streams):
             if default is not None:
@@ -55,7 +56,8 @@ def encode_sound(
             frame = av.VideoFrame.from_ndarray(shade, format="rgb24")
             frame.pts, frame.time_base = round(time_s * FPS), Fraction(1, FPS)
             container.mux(video.encode(frame))
-        container.mux(video.encode(None))
+        if times_s:
+            container.mux(video.encode(None))
         for stream, samples in zip(streams, tracks, strict=True):
             size = stream.codec_context.frame_size or 1024
             resampler = av.AudioResampler(stream.format.name, layout, rate_hz)

@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from soundfile import clicks, encode_sound, tone
 
+from flowpipe.errors import DecodeError
 from flowpipe.video import open_video
 from flowpipe.video.sound import SoundReader
 
@@ -147,6 +148,16 @@ def test_pictures_of_any_kind_leave_the_sound_as_it_is(tmp_path: Path) -> None:
         assert heard_s(path) == [pytest.approx(at_s, abs=0.003) for at_s in CLICKS_S]
     with open_video(tmp_path / "variable.mkv") as video:
         assert np.concatenate([f.pts_s for f in video.windows()]) == pytest.approx(times_s)
+
+
+def test_sound_with_a_cover_is_no_video(tmp_path: Path) -> None:
+    for cover in (True, False):
+        path = encode_sound(
+            tmp_path / f"{cover}.mp4", [tone(440, 1.0)], codec="aac", frames=0, cover=cover
+        )
+        with pytest.raises(DecodeError) as error:
+            list(SoundReader(str(path), RATE_HZ))
+        assert error.value.reason == "no_video"
 
 
 def test_values_outside_full_scale_are_clipped(tmp_path: Path) -> None:
