@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import re
 import stat
 from collections import deque
 from collections.abc import Iterator
@@ -250,9 +251,18 @@ class Demuxer:
         length_s = self.seconds(self.stream.duration)
         if length_s is None:
             length_s = (self.container.duration or 0) / 1_000_000
+            if 0 < self._tagged_s < length_s:
+                length_s = self._tagged_s  # the sound is longer
             if self.format == "matroska" and length_s > self.declared_start_s:
                 return length_s  # counted from 0, not from the first frame
         return self.declared_start_s + length_s if length_s > 0 else 0.0
+
+    @property
+    def _tagged_s(self) -> float:
+        """Length of the stream by Matroska's tag, HOURS:MINUTES:SECONDS, seconds; 0 without it."""
+        found = re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", self.stream.metadata.get("DURATION", ""))
+        hours, minutes, seconds = map(float, found.groups() if found else (0, 0, 0))
+        return 3600 * hours + 60 * minutes + seconds
 
     @property
     def steady_end_s(self) -> float:

@@ -146,8 +146,12 @@ def test_pictures_of_any_kind_leave_the_sound_as_it_is(tmp_path: Path) -> None:
     ):
         path = encode_sound(tmp_path / name, [clicks(CLICKS_S, 2.0)], **kind)
         assert heard_s(path) == [pytest.approx(at_s, abs=0.003) for at_s in CLICKS_S]
-    with open_video(tmp_path / "variable.mkv") as video:
-        assert np.concatenate([f.pts_s for f in video.windows()]) == pytest.approx(times_s)
+        with open_video(path) as video:
+            pts_s = np.concatenate([frames.pts_s for frames in video.windows()])
+            # The header of Matroska has the length of the sound.
+            assert "shorter_than_declared" not in video.facts.notes
+        if name == "variable.mkv":
+            assert pts_s == pytest.approx(times_s)
 
 
 def test_sound_with_a_cover_is_no_video(tmp_path: Path) -> None:
