@@ -65,7 +65,10 @@ def test_a_file_that_changes_while_it_is_read_is_not_stored(
     path = videos / "a.mp4"
     encode_video(path, draw_noise_clip(1, frames=120, height=72, width=96))
     encode_video(other, draw_noise_clip(2))
-    arguments = ("--videos", videos, "--out", store, "--workers", 1, "--on-error", on_error)
+    arguments = (
+        "--videos", videos, "--out", store, "--workers", 1, "--size", "170x128",
+        "--on-error", on_error,
+    )  # fmt: skip
     process = subprocess.Popen(command("extract", *arguments), stderr=subprocess.PIPE, text=True)
     while process.poll() is None and not read_by_a_worker(path, process.pid):
         time.sleep(0.005)

@@ -33,7 +33,7 @@ from flowpipe.store.shard import read_shard
 Running = Callable[..., "subprocess.Popen[str]"]
 
 
-MANY = 28
+MANY = 18
 
 
 def slow(videos: Path, store: Path, *more: object) -> tuple[object, ...]:
@@ -175,6 +175,7 @@ def test_kill_9_costs_no_video_that_was_finished_before_the_last_publication(
         os.kill(int(str(heartbeat["pid"])), signal.SIGKILL)
         _, stderr = process.communicate(timeout=200)
         assert process.returncode == 0, stderr
+        assert len(stderr.splitlines()) < 20, "one death must not flood the screen"
         lines = ledger(store)
         assert sorted(str(line["video_id"]) for line in lines) == sorted(open_store(store).videos)
         by_it = [line for line in lines if str(line["worker"]).endswith(f":{heartbeat['pid']}")]
@@ -288,19 +289,6 @@ def test_a_video_that_stalls_is_killed_tried_alone_and_put_aside(
     assert (failure["video_id"], failure["reason"]) == ("huge.mp4", "stalled")
     assert "Timeout" in str(failure["message"]), "the worker's traceback says where it hung"
     assert leftovers(store) == []
-
-
-def test_a_worker_killed_from_outside_costs_no_video(
-    many: Path, tmp_path: Path, running: Running, undisturbed: dict[object, bytes]
-) -> None:
-    store = tmp_path / "store"
-    process = running(*slow(many, store))
-    wait_for(lambda: any(heartbeat["video_id"] for heartbeat in heartbeats(store)))
-    os.kill(int(str(next(heartbeats(store))["pid"])), signal.SIGKILL)
-    _, stderr = process.communicate(timeout=200)
-    assert process.returncode == 0, stderr
-    assert images(store) == undisturbed
-    assert len(stderr.splitlines()) < 20, "one death must not flood the screen"
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
@@ -547,8 +535,9 @@ def test_workers_of_several_threads_are_refused(
 
 
 def test_an_address_where_nobody_answers_is_refused(
-    clips: Path, tmp_path: Path, flowpipe: Run
+    clips: Path, tmp_path: Path, flowpipe: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("flowpipe.run.cluster.pool.ANSWER_S", 1)
     done = flowpipe(*slow(clips, tmp_path / "store", "--scheduler", "tcp://127.0.0.1:1"))
     assert done.returncode == 2
     assert "tcp://127.0.0.1:1" in done.stderr and "Traceback" not in done.stderr

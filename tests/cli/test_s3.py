@@ -89,6 +89,13 @@ def server() -> Iterator[Server]:
         process.wait()
 
 
+@pytest.fixture(autouse=True)
+def account(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process, and those that it starts, use the server."""
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+
+
 @pytest.fixture
 def strange(tmp_path: Path) -> Path:
     """Clips with names as HMDB51 has them, a broken one, and one that is cut in parts."""
@@ -139,7 +146,6 @@ def test_a_store_from_s3_has_the_bytes_of_one_from_a_folder(
     # Run again, with nothing changed: nothing is fetched or tried.
     again = flowpipe(
         "extract", "--videos", url, "--out", tmp_path / "there", *common, "--cache", cache,
-        env=server.environment,
     )  # fmt: skip
     assert "0 to extract, " in again.stderr
 
@@ -164,10 +170,10 @@ def test_an_official_layout_in_a_bucket_is_extracted(
     url = server.upload(folder, "ucf")
     store = tmp_path / "store"
     options = ("--dataset", "ucf101", "--root", url, "--out", store, *FAST)
-    refused = flowpipe("extract", *options, env=server.environment)
+    refused = flowpipe("extract", *options)
     assert refused.returncode == 2
     assert "1 video listed but absent: v_Biking_g01_c01" in refused.stderr
-    done = flowpipe("extract", *options, "--allow-missing", env=server.environment)
+    done = flowpipe("extract", *options, "--allow-missing")
     assert done.returncode == 0, done.stderr
     videos = open_store(store).videos
     assert [(i, v.labels, v.splits[0]) for i, v in videos.items()] == [
@@ -180,7 +186,7 @@ def test_an_official_layout_in_a_bucket_is_extracted(
     content[content.rindex(b"\xff\xd8\xff") + 30] ^= 255
     shard.write_bytes(content)
     assert flowpipe("verify", store).returncode == 1
-    mended = flowpipe("verify", store, "--repair", env=server.environment)
+    mended = flowpipe("verify", store, "--repair")
     assert mended.returncode == 0, mended.stderr
     assert images(store) == before
 
@@ -196,14 +202,13 @@ def test_absent_objects_and_silent_servers_are_reported(
     server.client.upload_file(str(tmp_path / "list.csv"), "videos", "list.csv")
     store = tmp_path / "store"
     options = ("extract", "--videos", "s3://videos/list.csv", "--out", store, *FAST)
-    refused = flowpipe(*options, env=server.environment)
+    refused = flowpipe(*options)
     assert refused.returncode == 2
     assert "2 videos listed but absent: three, two" in refused.stderr
-    done = flowpipe(*options, "--allow-missing", env=server.environment)
+    done = flowpipe(*options, "--allow-missing")
     assert done.returncode == 0 and list(open_store(store).videos) == ["one"]
     for videos in ("s3://videos/nowhere", "s3://nobucket/list.csv"):
-        gone = flowpipe("extract", "--videos", videos, "--out", tmp_path / "x", *FAST,
-                        env=server.environment)  # fmt: skip
+        gone = flowpipe("extract", "--videos", videos, "--out", tmp_path / "x", *FAST)
         assert gone.returncode == 2 and "no such folder" in gone.stderr
     away = {**server.environment, "AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}
     nobody = flowpipe(*options, env=away)
@@ -225,7 +230,7 @@ def test_an_outage_is_tried_again_by_the_next_run(
     (entry,) = (store / "quarantine").glob("*.json")
     outcome = json.loads(entry.read_text())["outcome"]
     assert (outcome["reason"], outcome["path"]) == ("unreachable", f"{url}/b c?.mp4")
-    done = flowpipe(*options, env=server.environment)
+    done = flowpipe(*options)
     assert done.returncode == 0, done.stderr
     assert list(open_store(store).videos) == ["one"]
     assert not list((store / "quarantine").glob("*.json"))

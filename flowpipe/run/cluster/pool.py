@@ -39,6 +39,8 @@ FROZEN_S = 20.0
 """Time without a heartbeat, beyond the stall limit, after which a local worker is replaced, s."""
 CONNECT_S = 600.0
 """Time for a worker of this machine to connect, seconds."""
+ANSWER_S = 10.0
+"""Time for the scheduler of a given address to answer, seconds."""
 STARTS = 3
 """Attempts to start a local cluster."""
 
@@ -306,7 +308,7 @@ def remote_pool(scheduler: str | Client) -> Iterator[Pool]:
             return
         address, security = find_scheduler(scheduler)
         try:
-            client = Client(address, timeout="10s", security=security)
+            client = Client(address, timeout=f"{ANSWER_S} s", security=security)
         except (OSError, TimeoutError, ValueError) as error:
             raise UsageError(f"no Dask scheduler answers at {address}: {error}") from error
         with client, forward_logs(client):

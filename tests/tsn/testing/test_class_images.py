@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -20,6 +21,7 @@ from flowpipe.modality import MODALITIES
 from flowpipe.report import Drawing, drawings_page
 from flowpipe.tsn.data.inputs import InputSpec
 from flowpipe.tsn.run_folder import LAST
+from flowpipe.tsn.testing import class_images
 from flowpipe.tsn.testing.class_images import OCTAVES, Octave, draw_class
 from flowpipe.tsn.testing.scorer import SnippetScorer
 
@@ -94,7 +96,10 @@ def test_the_schedule_changes_evenly_from_the_first_step_to_the_end() -> None:
     assert (blur_px, change) == pytest.approx((0.688, 4.5))
 
 
-def test_draw_writes_a_page_that_its_seed_repeats(runs: Path, tmp_path: Path) -> None:
+def test_draw_writes_a_page_that_its_seed_repeats(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(class_images, "draw_class", partial(draw_class, octaves=FEW))
     arguments = ("draw", runs / "rgb", runs / "flow", "--class", "dark", "--class", "bright")
     pages = {}
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):

@@ -36,10 +36,10 @@ from flowpipe.tsn.training.steps import STEP_LOG  # noqa: E402
 
 
 def test_a_killed_run_resumes_with_the_same_curve(store: Path, tmp_path: Path) -> None:
-    whole, broken = (command(store, tmp_path, name, end=80) for name in ("whole", "broken"))
+    whole, broken = (command(store, tmp_path, name, end=60) for name in ("whole", "broken"))
     assert in_process(*whole[2:]).returncode == 0
     log = tmp_path / "broken" / "log.csv"
-    for epochs in (10, 40):
+    for epochs in (10, 30):
         process = subprocess.Popen(broken, env=environment(), stderr=subprocess.DEVNULL)
         wait_for(lambda epochs=epochs: log.exists() and len(curve(log.parent)) >= epochs)
         process.kill()
@@ -48,7 +48,7 @@ def test_a_killed_run_resumes_with_the_same_curve(store: Path, tmp_path: Path) -
     assert done.returncode == 0 and "resuming at step" in done.stderr
     again = in_process(*broken[2:])
     assert again.returncode == 0 and "resuming" not in again.stderr
-    assert "the run is finished: 240 steps are done and none is left" in again.stderr
+    assert "the run is finished: 180 steps are done and none is left" in again.stderr
     for name in ("log.csv", STEP_LOG):
         assert curve(tmp_path / "whole", name) == curve(tmp_path / "broken", name)
     assert_same_weights(tmp_path / "whole", tmp_path / "broken")
