@@ -160,6 +160,8 @@ def extract_features(
         if job.out.exists():
             _check_finished(job.out, settings, videos)
             tell(f"{job.out} has these features already: there is nothing to compute")
+            if here.is_first:
+                spool.delete()  # what a process left that was killed after it wrote the file
             return result
         for path, other_settings in spool.settings.items():
             _check_same(path, other_settings, settings)
