@@ -352,7 +352,9 @@ def make_example(path: Path) -> None:
         "left_out": {},
     }
     streams = [
-        StreamFacts(name, names, {**dict.fromkeys(STREAM_FACTS), "loss": "cross_entropy"})
+        StreamFacts(
+            name, names, {**dict.fromkeys(STREAM_FACTS), "loss": "cross_entropy", "left_out": {}}
+        )
         for name in ("rgb", "flow")
     ]
     rows = {video.video_id: len(video.windows) for video in videos}

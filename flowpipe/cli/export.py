@@ -112,9 +112,12 @@ def export(
             only=_names(only),
             values=values,
         )
-        count, lists = export_features(features_job)
-        write_line(f"{out}: {count_noun(count, 'video')}")
-        _write_lists(lists)
+        written = export_features(features_job)
+        videos = count_noun(written.videos, "video")
+        write_line(f"{out}: {videos}")
+        for name, count in written.zeros.items():
+            say(f"{store} has no {name} of {count} of {videos}; zeros stand for it")
+        _write_lists(written.lists)
         return
     job = ExportJob(
         store.absolute(),

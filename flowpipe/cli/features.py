@@ -125,7 +125,8 @@ def features(
     RUN is the folder of a run of flowpipe train, or torchvision:NAME for a video network of
     torchvision. A row is a window of a video. Rows of all networks are the same windows: row k
     begins k strides after the start of the video. A run computes the snippet in the middle of the
-    window; a network of torchvision computes frames evenly spaced over it.
+    window, one of sound the spectrogram nearest to it; a network of torchvision computes frames
+    evenly spaced over it.
 
     The frames after the last complete window have no row. A video shorter than a window has one
     row. The same command resumes an interrupted run, with any number of devices: the rows of
@@ -139,7 +140,8 @@ def features(
         return code
     from flowpipe.tsn.device import choose_device
     from flowpipe.tsn.distributed import select_device
-    from flowpipe.tsn.features.extract import FeatureJob, extract_features
+    from flowpipe.tsn.features.extract import extract_features
+    from flowpipe.tsn.features.job import FeatureJob
 
     on = select_device(choose_device(device))
     window = window or _default_window(runs)

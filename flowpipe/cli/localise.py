@@ -16,7 +16,7 @@ from flowpipe.cli.store_options import check_output
 from flowpipe.errors import UsageError
 from flowpipe.evaluation.detections import write_detections
 from flowpipe.features import FeatureFile, open_features
-from flowpipe.localisation import LocalisationParams, fuse_streams, localise_file
+from flowpipe.localisation import FusedScores, LocalisationParams, fuse_streams, localise_file
 from flowpipe.localisation.localise import PROPOSAL_SCORES
 from flowpipe.splits import split_name, split_names
 from flowpipe.words import count_noun, unknown_name
@@ -101,7 +101,9 @@ def localise(
         facts = [file.streams[name].facts for name in chosen]
         added, origin = weights_of(weights, [one.get("run", one) for one in facts])
         fused = fuse_streams(file, chosen, added)
-        found = localise_file(fused, _videos(file, split), params)
+        videos = _videos(file, split)
+        _say_left_out(fused, videos)
+        found = localise_file(fused, [key for key in videos if fused.has_rows(key)], params)
         described = {
             "features": str(features),
             "streams": {
@@ -110,7 +112,6 @@ def localise(
             },
             "localisation": asdict(params),
         }
-        videos = len(_videos(file, split))
         truth = "ANNOTATIONS.json"  # the store has no time intervals
         if any(video.record.segments for video in file.videos.values()):
             truth = file.facts.get("store") or "STORE"
@@ -118,8 +119,30 @@ def localise(
         pairs = zip(chosen, added, strict=True)
         say(f"weights {', '.join(f'{name} {w:g}' for name, w in pairs)} ({origin})")
     write_detections(out, found, fused.class_names, described)
-    say(f"{out}: {count_noun(len(found), 'interval')} in {count_noun(videos, 'video')}")
+    say(f"{out}: {count_noun(len(found), 'interval')} in {count_noun(len(videos), 'video')}")
     say(f"next: flowpipe evaluate {truth} {out}")
+
+
+def _say_left_out(fused: FusedScores, videos: list[str]) -> None:
+    """Say which streams have no rows of some videos; UsageError if none has rows of any."""
+    for name in fused.streams:
+        left_out = fused.file.streams[name].left_out
+        if lacking := [video_id for video_id in videos if video_id in left_out]:
+            say(
+                f"{name} has no rows of {len(lacking)} of {count_noun(len(videos), 'video')}, such "
+                f"as {lacking[0]}: {left_out[lacking[0]]}"
+            )
+    alone = [video_id for video_id in videos if not fused.has_rows(video_id)]
+    if len(alone) == len(videos):
+        raise UsageError(
+            f"{fused.file.path} has no rows of these videos in {', '.join(fused.streams)}; choose "
+            "other streams with --streams"
+        )
+    if alone:
+        say(
+            f"{count_noun(len(alone), 'video')} without intervals, such as {alone[0]}: no chosen "
+            "stream has rows"
+        )
 
 
 def _streams(file: FeatureFile, text: str | None) -> list[str]:

@@ -77,7 +77,7 @@ FILE_FACTS = (
 """Keys of the facts of a file."""
 STREAM_FACTS = (
     "network", "digest", "checkpoint", "modality", "stored", "layer", "frames", "amp", "loss",
-    "weight",
+    "weight", "left_out",
 )  # fmt: skip
 """Keys that the facts of every stream have."""
 
@@ -114,3 +114,9 @@ class StreamFacts:
     def by_class(self) -> bool:
         """True if the network was trained with binary cross-entropy, each class by itself."""
         return bool(self.facts.get("loss") == "bce")
+
+    @property
+    def left_out(self) -> Mapping[str, str]:
+        """Reason by id of each video whose rows are NaN, as it has no image of the stream."""
+        reasons: Mapping[str, str] = self.facts["left_out"]
+        return reasons

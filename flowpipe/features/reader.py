@@ -146,7 +146,7 @@ class FeatureFile:
         Returns
         -------
         float32 (R, D)
-            Output of the layer, the mean over the crops.
+            Output of the layer, the mean over the crops; NaN if the stream has left the video out.
 
         Raises
         ------
@@ -166,7 +166,7 @@ class FeatureFile:
         Returns
         -------
         float32 (R, C)
-            Logits, the mean over the crops.
+            Logits, the mean over the crops; NaN if the stream has left the video out.
 
         Raises
         ------

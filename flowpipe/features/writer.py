@@ -35,7 +35,8 @@ class WindowedVideo:
 
 
 RowValues = Callable[[str, str], tuple[NDArray[np.float32], NDArray[np.float32]]]
-"""``values(stream, video_id)``: features (R, D) and scores (R, C) of the rows of a video."""
+"""``values(stream, video_id)``: features (R, D) and scores (R, C) of the rows of a video that the
+stream has not left out."""
 
 
 def write_features(
@@ -54,7 +55,7 @@ def write_features(
     facts : mapping
         JSON values of the whole file, see `FeatureFile`.
     videos : sequence of WindowedVideo
-        One at least.
+        The videos; no stream has left out all of them.
     streams : sequence of StreamFacts
         Streams that the file has.
     values : callable
@@ -78,7 +79,7 @@ def write_features(
             group = file[layout.STREAMS].create_group(stream.name)
             _write(group, layout.FACTS, stream.facts)
             _write(group, layout.CLASS_NAMES, stream.class_names)
-            _write_values(group, stream.name, videos, values)
+            _write_values(group, stream, videos, values)
 
 
 def _write_videos(group: Any, videos: Sequence[WindowedVideo]) -> None:
@@ -90,17 +91,21 @@ def _write_videos(group: Any, videos: Sequence[WindowedVideo]) -> None:
 
 
 def _write_values(
-    group: Any, stream: str, videos: Sequence[WindowedVideo], values: RowValues
+    group: Any, stream: StreamFacts, videos: Sequence[WindowedVideo], values: RowValues
 ) -> None:
+    """Write the rows of a stream; those of videos that it has left out stay NaN."""
     total, first = sum(len(video.windows) for video in videos), 0
     tables: list[Any] = []
     for video in videos:
-        arrays = values(stream, video.video_id)
+        stop = first + len(video.windows)
+        if video.video_id in stream.left_out:
+            first = stop
+            continue
+        arrays = values(stream.name, video.video_id)
         tables = tables or [
-            group.create_dataset(table.name, (total, array.shape[1]), table.dtype)
+            group.create_dataset(table.name, (total, array.shape[1]), table.dtype, fillvalue=np.nan)
             for table, array in zip(layout.VALUES, arrays, strict=True)
         ]
-        stop = first + len(video.windows)
         for table, array in zip(tables, arrays, strict=True):
             table[first:stop] = array
         first = stop

@@ -144,7 +144,7 @@ def localise_file(
     fused : FusedScores
         Streams and their weights.
     video_ids : list of str
-        Videos of the file.
+        Videos of the file, each with rows in a stream.
     params : LocalisationParams
         Settings.
 

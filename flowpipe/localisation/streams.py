@@ -17,7 +17,10 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class FusedScores:
-    """Weighted mean of the scores of some streams of an open file."""
+    """Weighted mean of the scores of some streams of an open file.
+
+    A video that a stream has left out, such as a silent one, has the mean of the others.
+    """
 
     file: FeatureFile
     streams: tuple[str, ...]
@@ -29,13 +32,36 @@ class FusedScores:
     by_class: bool
     """True if the networks were trained with binary cross-entropy, each class by itself."""
 
+    def has_rows(self, video_id: str) -> bool:
+        """Return whether a stream with a weight above 0 has rows of a video.
+
+        Parameters
+        ----------
+        video_id : str
+            Id of the video.
+
+        Returns
+        -------
+        bool
+            True if the video can be localised.
+        """
+        return bool(self._weights_of(video_id))
+
+    def _weights_of(self, video_id: str) -> dict[str, float]:
+        """Return the weights above 0 of the streams that have rows of a video, by name."""
+        return {
+            name: weight
+            for name, weight in zip(self.streams, self.weights, strict=True)
+            if weight > 0 and video_id not in self.file.streams[name].left_out
+        }
+
     def of_video(self, video_id: str) -> FloatArray:
         """Return the weighted mean of the scores of the rows of a video, before any softmax.
 
         Parameters
         ----------
         video_id : str
-            Id of the video.
+            Id of a video of which `has_rows` is true.
 
         Returns
         -------
@@ -49,9 +75,12 @@ class FusedScores:
         UsageError
             If a score is not finite.
         """
-        pairs = zip(self.streams, self.weights, strict=True)
-        total = sum(w * self.file.scores(name, video_id).astype(np.float64) for name, w in pairs)
-        made = np.asarray(total / sum(self.weights), np.float64)
+        weights = self._weights_of(video_id)
+        total = sum(
+            weight * self.file.scores(name, video_id).astype(np.float64)
+            for name, weight in weights.items()
+        )
+        made = np.asarray(total / sum(weights.values()), np.float64)
         if not np.isfinite(made).all():
             raise UsageError(
                 f"{self.file.path}: scores of video {video_id} are not finite; the network "

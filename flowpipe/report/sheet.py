@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpipe.modality import HOMOGRAPHY, MODALITIES, START_S
+from flowpipe.modality import HOMOGRAPHY, MODALITIES
 from flowpipe.notes import count_notes
 from flowpipe.report.colours import flow_colours
 from flowpipe.report.page import SOFT, WARNING, Page, scale_to, text_width
@@ -173,8 +173,7 @@ class _Cells:
 
 def _images_of_sound(store: Store, video_id: str, name: str, frames: Sequence[int]) -> list[int]:
     """Return the images of sound in whose middle the times of frames lie most nearly."""
-    start_s = store.column(video_id, name, START_S.name)
-    middle_s = start_s + (start_s[1] - start_s[0] if len(start_s) > 1 else 0.0)
+    middle_s = store.videos[video_id].centres_s(name)
     times_s = store.videos[video_id].pts_s[list(frames)]
     return [int(np.argmin(np.abs(middle_s - time_s))) for time_s in times_s]
 

@@ -12,12 +12,17 @@ from numpy.typing import NDArray
 from flowpipe.modality import MODALITIES, START_S
 from flowpipe.notes import join_notes
 from flowpipe.store.catalogue import Catalogue
+from flowpipe.store.header import StoreHeader
 from flowpipe.types import Interval, VideoRecord
 from flowpipe.words import count_noun
 
 
 class VideoTables(Protocol):
     """Tables that a video is read from; `Store` has them."""
+
+    @property
+    def header(self) -> StoreHeader:
+        """Recipe, data set and class names."""
 
     @property
     def catalogue(self) -> Catalogue:
@@ -159,6 +164,28 @@ class Video:
         if MODALITIES[modality].from_sound:
             return np.asarray(self._store.column(self.video_id, modality, START_S.name))
         return self.pts_s[: self.images[modality]]
+
+    def centres_s(self, modality: str) -> NDArray[np.float64]:
+        """Return the middle of the time of each image, on the clock of `pts_s`.
+
+        Parameters
+        ----------
+        modality : str
+            A modality of the store.
+
+        Returns
+        -------
+        float64 (N,)
+            Time of the frame, mean time of the two frames, or middle of the span of sound, seconds.
+        """
+        times_s = self.times_s(modality)
+        if not MODALITIES[modality].from_sound:
+            context = MODALITIES[modality].context
+            return (times_s + self.pts_s[context : context + len(times_s)]) / 2
+        recipe = self._store.header.recipe
+        recipe = recipe.get("imported", {}).get("of", recipe)  # of an export
+        hop_s = float(recipe.get("audio", {}).get("hop_s", 0.0))
+        return times_s + self.size[modality][1] * hop_s / 2
 
     @cached_property
     def meta(self) -> dict[str, Any]:

@@ -69,7 +69,7 @@ class RunFacts:
             the stores was imported.
         """
         modality = MODALITIES[self.stored]
-        names = ["size", "video"]
+        names = ["audio"] if modality.from_sound else ["size", "video"]
         if modality.is_flow:
             names += ["bound", "flow"]
         if HOMOGRAPHY in modality.columns:

@@ -70,6 +70,10 @@ def test_its_count_is_its_own(store: Store) -> None:
         }  # fmt: skip
         times = store.column(video_id, "audio", "start_s")
         np.testing.assert_allclose(times, np.arange(count) * 0.48)
+        np.testing.assert_allclose(video.centres_s("audio"), times + 0.48)
+        np.testing.assert_array_equal(video.centres_s("rgb"), video.pts_s)
+        between_s = (video.pts_s[1:] + video.pts_s[:-1]) / 2
+        np.testing.assert_array_equal(video.centres_s("flow"), between_s)
         assert store.snippet(video_id, "audio", 0, count).shape[:2] == (count, 1)
     assert store.videos["silent.mp4"].meta["facts"]["notes"][-1] == "no_audio"
 
@@ -121,6 +125,9 @@ def test_every_command_takes_it(store: Store, tmp_path: Path) -> None:
             np.testing.assert_array_equal(
                 there.column(video_id, "audio", "start_s"),
                 store.column(video_id, "audio", "start_s"),
+            )
+            np.testing.assert_array_equal(
+                there.videos[video_id].centres_s("audio"), store.videos[video_id].centres_s("audio")
             )
 
 

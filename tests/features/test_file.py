@@ -100,6 +100,19 @@ def test_a_file_returns_the_rows_that_were_written(tmp_path: Path) -> None:
         assert video.end_s == pytest.approx(60 / 25)
 
 
+def test_rows_of_a_video_that_a_stream_leaves_out_are_not_a_number(tmp_path: Path) -> None:
+    left_out = {"flow": {"v/1": "no sound"}}  # the first video: widths are those of the second
+    made = make_features(tmp_path / "f.h5", left_out=left_out)
+    with open_features(tmp_path / "f.h5") as file:
+        assert [file.streams[name].left_out for name in ("rgb", "flow")] == [{}, left_out["flow"]]
+        for (stream, video_id), arrays in made.items():
+            found = file.features(stream, video_id), file.scores(stream, video_id)
+            for values, written in zip(found, arrays, strict=True):
+                silent = np.full_like(written, np.nan)
+                want = silent if video_id in left_out.get(stream, {}) else written
+                np.testing.assert_array_equal(values, want)
+
+
 def test_h5py_alone_reads_times_and_values(tmp_path: Path) -> None:
     made = make_features(tmp_path / "f.h5")
     with h5py.File(tmp_path / "f.h5") as file:

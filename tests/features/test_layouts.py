@@ -269,6 +269,17 @@ def test_values_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     assert done.returncode == 2 and "scores of flow of video v/1 are not finite" in done.stderr
 
 
+@pytest.mark.parametrize("layout", ["bmn", "gtad", "video_features"])
+def test_zeros_stand_for_a_video_that_a_stream_leaves_out(tmp_path: Path, layout: str) -> None:
+    made = make_features(tmp_path / "f.h5", left_out={"flow": {"v/1": "no sound"}})
+    done = in_process("export", tmp_path / "f.h5", tmp_path / "o", "--layout", layout)
+    assert done.returncode == 0, done.stderr
+    assert "has no flow of 1 of 2 videos; zeros stand for it" in done.stderr
+    if layout == "video_features":
+        rows = np.load(tmp_path / "o" / "1_flow.npy")
+        assert rows.shape == made["flow", "v/1"][0].shape and not rows.any()
+
+
 @pytest.mark.parametrize("name, kind", [("store.json", "store"), ("run.json", "run")])
 def test_nothing_is_exported_into_a_store_or_a_run(tmp_path: Path, name: str, kind: str) -> None:
     make_features(tmp_path / "f.h5")

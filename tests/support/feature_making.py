@@ -62,10 +62,11 @@ def make_features(
     dims: int = 5,
     records: tuple[VideoRecord, ...] = RECORDS,
     clock: Callable[[int], NDArray[np.float64]] = constant,
+    left_out: Mapping[str, Mapping[str, str]] | None = None,
     **facts: Any,
 ) -> Mapping[tuple[str, str], tuple[NDArray[np.float32], NDArray[np.float32]]]:
     """Write rgb and flow of some videos; return (features, scores) by stream and video."""
-    rng = np.random.default_rng(7)
+    rng, left_out = np.random.default_rng(7), left_out or {}
     videos = [
         make_windowed(r, clock(n), window, stride) for r, n in zip(records, frames, strict=True)
     ]
@@ -77,7 +78,10 @@ def make_features(
         for stream in ("rgb", "flow") for video in videos
     }  # fmt: skip
     streams = [
-        StreamFacts(name, classes, dict.fromkeys(STREAM_FACTS, name)) for name in ("rgb", "flow")
+        StreamFacts(
+            name, classes, {**dict.fromkeys(STREAM_FACTS, name), "left_out": left_out.get(name, {})}
+        )
+        for name in ("rgb", "flow")
     ]
     all_facts = {
         **dict.fromkeys(FILE_FACTS),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from command import in_process  # noqa: E402
 
 from flowpipe import codec, params  # noqa: E402
 from flowpipe.errors import UsageError  # noqa: E402
+from flowpipe.features import open_features  # noqa: E402
 from flowpipe.modality import MODALITIES, START_S, quantiser_of  # noqa: E402
 from flowpipe.store import ShardWriter, StreamSpec, create_store, open_store  # noqa: E402
 from flowpipe.tsn.data.clips import Clips, clips_of  # noqa: E402
@@ -45,7 +47,7 @@ STREAM = {
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Videos whose class is the band that is loud; rgb is noise, and two videos have no sound."""
     path = tmp_path_factory.mktemp("heard") / "store"
-    made_with = {"bound": 20.0, "modalities": ["rgb", "audio"]}
+    made_with = {"bound": 20.0, "modalities": ["rgb", "audio"], "audio": {"hop_s": 0.04}}
     text, digest = params.canonical(made_with), params.digest(made_with)
     create_store(
         path, recipe=text, recipe_digest=digest, dataset={"dataset": "list"},
@@ -189,5 +191,77 @@ def test_what_cannot_use_sound_says_so(store: Path, runs: dict[str, Any], tmp_pa
         draw_class(network, 0)
     with pytest.raises(UsageError, match="reads audio, which is not computed live"):
         LiveClassifier([network], [1.0], rate_hz=2.0, window_s=2.0, params=TestParams())
-    done = in_process("features", store, runs["audio"], "-o", tmp_path / "f.h5")
-    assert done.returncode != 0 and "whose images have times of their own" in done.stderr
+
+
+def test_features_of_sound_are_those_of_the_image_nearest_to_each_window(
+    store: Path, runs: dict[str, Any], tmp_path: Path
+) -> None:
+    out, opened = tmp_path / "f.h5", open_store(store)
+    command = ("features", store, runs["rgb"], runs["audio"], "-o", out, "--window", 4,
+               "--stride", 3, "--crops", 10)  # fmt: skip
+    done = in_process(*command)
+    assert done.returncode == 0, done.stderr
+    assert "audio has no rows of 2 of 16 videos, such as video 05: all of its" in done.stderr
+    scorer = SnippetScorer(runs["audio"], "last.pt", "cpu")
+    with open_features(out) as file:
+        stream = file.streams["audio"]
+        assert stream.facts["frames"] == 0 and file.facts["left_out"] == {}
+        assert stream.left_out == {
+            "video 05": "all of its sound is damaged", "video 11": "the file has no sound",
+        }  # fmt: skip
+        assert list(file.videos) == list(opened.videos)
+        for video_id, video in opened.videos.items():
+            scores, centre_s = file.scores("audio", video_id), file.windows(video_id).centre_s
+            assert len(scores) == len(file.scores("rgb", video_id)) == len(centre_s)
+            assert np.isfinite(file.scores("rgb", video_id)).all()
+            if video_id in SILENT:
+                assert np.isnan(scores).all() and np.isnan(file.features("audio", video_id)).all()
+                continue
+            middle_s = 0.48 * np.arange(video.images["audio"]) + 0.48  # 24 columns of 0.04 s
+            np.testing.assert_allclose(video.centres_s("audio"), middle_s)
+            nearest = np.abs(middle_s - centre_s[:, None]).argmin(1)
+            wanted = scorer.snippet_scores(opened, video_id, nearest, 1, "repeat")
+            assert len({*nearest.tolist()}) > 1
+            np.testing.assert_allclose(scores, wanted.scores[:, 0], rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(
+                file.features("audio", video_id), wanted.features, rtol=1e-4, atol=1e-5
+            )
+    done = in_process(*command)
+    assert "there is nothing to compute" in done.stdout + done.stderr
+    done = in_process("features", store, runs["audio"], "-o", tmp_path / "a.h5")
+    assert done.returncode == 0 and "video 11 has no rows: no image of audio: the" in done.stderr
+    done = in_process("features", store, runs["rgb"], runs["audio"], "-o", tmp_path / "b.h5",
+                      "--video", "video 11")  # fmt: skip
+    assert done.returncode == 2 and "such as video 11: the file has no sound" in done.stderr
+
+
+def test_what_reads_features_treats_videos_without_sound(
+    store: Path, runs: dict[str, Any], tmp_path: Path
+) -> None:
+    out = tmp_path / "f.h5"
+    done = in_process("features", store, runs["rgb"], runs["audio"], "-o", out, "--window", 4)
+    assert done.returncode == 0, done.stderr
+    found = {}
+    for streams in ("rgb", "rgb,audio", "audio"):
+        found[streams] = tmp_path / f"{streams}.json"
+        done = in_process("localise", out, "-o", found[streams], "--streams", streams)
+        assert done.returncode == 0, done.stderr
+        told = "audio has no rows of 2 of 16 videos, such as video 05: all of its sound"
+        assert (told in done.stderr) == ("audio" in streams)
+        told = "2 videos without intervals, such as video 05: no chosen stream has rows"
+        assert (told in done.stderr) == (streams == "audio")
+    results = {name: json.loads(path.read_text())["results"] for name, path in found.items()}
+    for video_id in SILENT:
+        assert results["rgb,audio"][video_id] == results["rgb"][video_id]
+        assert video_id not in results["audio"]
+    assert results["rgb,audio"]["video 03"] != results["rgb"]["video 03"]
+
+    done = in_process("export", out, tmp_path / "af", "--layout", "actionformer")
+    assert done.returncode == 0, done.stderr
+    assert "has no audio of 2 of 16 videos; zeros stand for it" in done.stderr
+    with open_features(out) as file:
+        for video_id in file.videos:
+            rows = np.load(tmp_path / "af" / "features" / f"{video_id}.npy")
+            rgb, heard = np.split(rows, [file.width("rgb", "features")], axis=1)
+            np.testing.assert_array_equal(rgb, file.features("rgb", video_id))
+            assert heard.any() == (video_id not in SILENT)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -57,7 +57,20 @@ class FeatureExportJob:
     """Contents of a row; None for the default of the layout."""
 
 
-def export_features(job: FeatureExportJob) -> tuple[int, list[Path]]:
+@dataclass(frozen=True, kw_only=True)
+class ExportedRows:
+    """Result of an export of features."""
+
+    videos: int
+    """Number of videos."""
+    lists: list[Path]
+    """Files with annotations, lists and settings."""
+    zeros: Mapping[str, int]
+    """Number of videos whose rows of a stream are zeros, by stream: the stream has left them out.
+    """
+
+
+def export_features(job: FeatureExportJob) -> ExportedRows:
     """Write the files of another tool.
 
     Parameters
@@ -67,10 +80,8 @@ def export_features(job: FeatureExportJob) -> tuple[int, list[Path]]:
 
     Returns
     -------
-    int
-        Number of videos.
-    list of Path
-        Files with annotations, lists and settings.
+    ExportedRows
+        What was written.
 
     Raises
     ------
@@ -88,8 +99,10 @@ def export_features(job: FeatureExportJob) -> tuple[int, list[Path]]:
                 raise UsageError(f"{job.path}: {unknown_name('stream', name, list(file.streams))}")
         streams = job.streams or tuple(file.streams)
         videos = tuple(_choose_videos(file, job.only))
+        silent = {name: file.streams[name].left_out.keys() & videos for name in streams}
         lists = layout.write(Selection(file, streams, videos, job.values or layout.values), job.out)
-    return len(videos), lists
+    zeros = {name: len(keys) for name, keys in silent.items() if keys}
+    return ExportedRows(videos=len(videos), lists=lists, zeros=zeros)
 
 
 def _choose_videos(file: FeatureFile, only: Sequence[str]) -> list[str]:

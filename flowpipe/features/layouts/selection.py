@@ -79,7 +79,7 @@ class Selection:
         return video.end_s - video.start_s or _FRAME_S
 
     def rows_of(self, stream: str, video_id: str) -> NDArray[np.float32]:
-        """Return the rows of one stream of a video.
+        """Return the rows of one stream of a video; zeros if the stream has left it out.
 
         Parameters
         ----------
@@ -98,6 +98,8 @@ class Selection:
         """
         of_features = self.values == FEATURES.name
         rows = (self.file.features if of_features else self.file.scores)(stream, video_id)
+        if video_id in self.file.streams[stream].left_out:
+            rows = np.zeros_like(rows)
         if not np.isfinite(rows).all():
             what = FEATURES.name if of_features else SCORES.name
             raise UsageError(

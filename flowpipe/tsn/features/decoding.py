@@ -58,7 +58,7 @@ def decode_batches(
         video = store.videos[video_id]
         height, width = video.size[network.stored]
         image_bytes = height * width * MODALITIES[network.stored].channels
-        numbers = network.images_of_rows(windows, video.images[network.stored])
+        numbers = network.images_of_rows(windows, video.centres_s(network.stored))
         most = max(1, _BATCH_BYTES // (image_bytes * numbers.shape[1]))
         first = 0
         while first < len(numbers):

@@ -16,49 +16,25 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flowpipe.errors import FlowpipeError, UsageError
-from flowpipe.evaluation.ground_truth import ALL
-from flowpipe.features import Extent, FeatureVideo, StreamFacts, Windows, cut_windows, open_features
+from flowpipe.features import StreamFacts, Windows, open_features
 from flowpipe.features.spool import RowSpool
-from flowpipe.features.windows import frame_s
 from flowpipe.features.writer import WindowedVideo, write_features
 from flowpipe.prefetch import prefetch
-from flowpipe.splits import split_name, split_names
 from flowpipe.store import Store, open_store
 from flowpipe.tsn.device import choose_kernels, keep_freed_memory
 from flowpipe.tsn.distributed import Processes, processes_from_environment
 from flowpipe.tsn.features.decoding import Piece, decode_batches
-from flowpipe.tsn.features.networks import FeatureNetwork, check_window, name_streams
+from flowpipe.tsn.features.job import FeatureJob, find_split, plan_videos
+from flowpipe.tsn.features.networks import FeatureNetwork, name_streams
 from flowpipe.tsn.run_folder import differences
 from flowpipe.tsn.training.learner import AMP
-from flowpipe.words import count_noun, list_some, unknown_name
+from flowpipe.words import count_noun, list_some
 
 VIEWS, VIEWS_ON_CPU = 64, 10
 """Default number of crops that go through the network together. On a CPU more are no faster."""
 _BATCHES_AHEAD = 2
 _POLL_S = 0.2
 """Interval at which the rows of the other processes are polled, seconds."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FeatureJob:
-    """Store, file and options of an extraction of features."""
-
-    store: Path
-    out: Path
-    window: Extent
-    stride: Extent
-    split: str = ALL
-    """Name of a split, or ``all``."""
-    video_ids: tuple[str, ...] = ()
-    """Videos to take; all of the split if empty."""
-    crops: int = 1
-    """Crops that a row is averaged over: 1, 5 or 10."""
-    device: str = "cpu"
-    """Device of this process."""
-    amp: str = "off"
-    """Key of `AMP`: precision of the networks' arithmetic."""
-    views: int = 0
-    """Crops that go through a network together; 0 for the default of the device."""
 
 
 @dataclass(frozen=True)
@@ -138,19 +114,25 @@ def extract_features(
         progress, tell = (lambda done, total: None), (lambda line: None)
     store = open_store(job.store)
     name_streams(networks)
-    videos, left_out = _plan(job, store, networks)
+    videos, left_out, silent = plan_videos(job, store, networks)
     facts = {
         "store": str(job.store), "store_digest": store.header.recipe_digest,
         "store_created": store.header.created_utc,
-        "dataset": store.header.dataset.get("dataset", ""), "split": _split(job, store),
+        "dataset": store.header.dataset.get("dataset", ""), "split": find_split(job, store),
         "window": job.window.facts, "stride": job.stride.facts, "crops": job.crops,
         "class_names": list(store.header.class_names), "left_out": left_out,
     }  # fmt: skip
-    streams = [StreamFacts(n.name, n.class_names, n.facts) for n in networks]
+    streams = [
+        StreamFacts(n.name, n.class_names, {**n.facts, "left_out": silent[n.name]})
+        for n in networks
+    ]
     settings = {**facts, "streams": {s.name: s.facts for s in streams}}
     rows = sum(len(video.windows) for video in videos)
     for video_id, reason in left_out.items():
         tell(f"{video_id} has no rows: {reason}")
+    for stream in streams:
+        if stream.left_out:
+            tell(_describe_silent(stream, len(videos)))
     for network in networks:
         if other := network.describe_other_images(store.header.recipe):
             tell(f"{job.store} was extracted otherwise than the store of {network.name}: {other}")
@@ -167,11 +149,11 @@ def extract_features(
             _check_same(path, other_settings, settings)
         # Longest first, so that each process gets as much; the same share on every start.
         share = sorted(videos, key=lambda one: -len(one.windows))[here.rank :: here.world]
-        if not here.is_first and not _list_missing(spool, networks, share):
+        if not here.is_first and not _list_missing(spool, streams, share):
             return result
         spool.begin(settings, here.rank)
-        began, total = time.monotonic(), rows * len(networks)
-        first = done = total - sum(_list_missing(spool, networks, videos))
+        began, total = time.monotonic(), sum(_list_rows(streams, videos).values())
+        first = done = total - sum(_list_missing(spool, streams, videos))
         if done:
             there = list_some([path.name for path in spool.settings])
             tell(f"resuming: {done} of {count_noun(total, 'row')} are in {there}")
@@ -179,14 +161,15 @@ def extract_features(
         speeds = []
         for network in networks:
             extractor = _Extractor(job, store, network, spool)
-            for count in extractor.run(share):
+            own = [video for video in share if video.video_id not in silent[network.name]]
+            for count in extractor.run(own):
                 done += count + (spool.update() if here.is_first else 0)
                 progress(done, total)
             speeds.append(extractor.speed)
         result = replace(result, speeds=tuple(speeds))
         if not here.is_first:
             return result
-        while missing := sum(_list_missing(spool, networks, videos)):
+        while missing := sum(_list_missing(spool, streams, videos)):
             progress(total - missing, total)
             time.sleep(_POLL_S)
             spool.update()
@@ -254,15 +237,16 @@ class _Extractor:
         ]
         features: list[Tensor] = []
         scores: list[Tensor] = []
+        views = 0  # fewer than the crops for spectrograms
         for of_pieces in zip(*inputs, strict=True):
             x = torch.cat(of_pieces)
             with torch.autocast(x.device.type, amp) if amp else nullcontext():
                 found = network(x.flatten(0, 1))
+            views += x.shape[1]
             for values, kept in zip(found, (features, scores), strict=True):
                 kept.append(values.double().unflatten(0, x.shape[:2]).sum(1))
         means = [
-            (torch.stack(kept).sum(0) / job.crops).float().cpu().numpy()
-            for kept in (features, scores)
+            (torch.stack(kept).sum(0) / views).float().cpu().numpy() for kept in (features, scores)
         ]
         if not all(np.isfinite(values).all() for values in means):
             hint = "try --amp bf16 or off" if job.amp == "fp16" else "did the training diverge?"
@@ -271,72 +255,31 @@ class _Extractor:
         return means[0], means[1]
 
 
-def _plan(
-    job: FeatureJob, store: Store, networks: Sequence[FeatureNetwork]
-) -> tuple[list[WindowedVideo], dict[str, str]]:
-    """Return the videos with their windows, and the reasons why others have none."""
-    for network in networks:
-        if network.stored not in store.modalities:
-            raise UsageError(
-                f"{job.store} has no {network.stored}, which {network.name} reads; it has "
-                f"{', '.join(store.modalities)}"
-            )
-    if job.window.unit == "frames":
-        for network in networks:
-            check_window(network, int(job.window.value), f"a window of {job.window}")
-    videos, left_out = [], {}
-    for video_id in _choose_videos(job, store):
-        video = store.videos[video_id]
-        lacking = [n.name for n in networks if not video.images[n.stored]]
-        if lacking:
-            frames = count_noun(video.frames, "frame")
-            left_out[video_id] = f"no image of {', '.join(lacking)} in {frames}"
-            continue
-        pts_s = video.pts_s
-        windows = cut_windows(pts_s, job.window, job.stride)
-        shortest = int((windows.stop_frame - windows.start_frame).min())
-        if shortest < video.frames:
-            for network in networks:
-                frames = count_noun(shortest, "frame")
-                what = f"a window of {job.window}, {frames} of {video_id},"
-                check_window(network, shortest, what)
-        windowed = FeatureVideo(
-            video.record, frames=video.frames, fps=video.fps, start_s=float(pts_s[0]),
-            end_s=float(pts_s[-1]) + frame_s(pts_s), status=video.status,
-        )  # fmt: skip
-        videos.append(WindowedVideo(windowed, windows))
-    if not videos:
-        raise UsageError(f"{job.store} has no video with rows in split {job.split}")
-    return videos, left_out
-
-
-def _split(job: FeatureJob, store: Store) -> str:
-    known = split_names(store.videos.values())
-    return job.split if job.split in known else split_name(job.split)
-
-
-def _choose_videos(job: FeatureJob, store: Store) -> list[str]:
-    """Return the ids of the videos that a job takes, in the order of the store."""
-    split = _split(job, store)
-    found = [k for k, video in store.videos.items() if split == ALL or split in video.splits]
-    if not found:
-        known = [*split_names(store.videos.values()), ALL]
-        raise UsageError(f"{job.store}: {unknown_name('split', split, known)}")
-    if missing := [k for k in job.video_ids if k not in set(found)]:
-        in_split = "" if split == ALL else f" in split {split}"
-        wrong = unknown_name("video", missing[0], found, most=5)
-        raise UsageError(f"{job.store}{in_split}: {wrong}")
-    return [k for k in found if k in job.video_ids] if job.video_ids else found
-
-
 def _list_missing(
-    spool: RowSpool, networks: Sequence[FeatureNetwork], videos: Sequence[WindowedVideo]
+    spool: RowSpool, streams: Sequence[StreamFacts], videos: Sequence[WindowedVideo]
 ) -> list[int]:
     """Return the number of rows of each stream of a video that has still to be computed."""
-    return [
-        len(video.windows) for network in networks for video in videos
-        if not spool.has(network.name, video.video_id, len(video.windows))
-    ]  # fmt: skip
+    found = _list_rows(streams, videos)
+    return [rows for key, rows in found.items() if not spool.has(*key, rows)]
+
+
+def _list_rows(
+    streams: Sequence[StreamFacts], videos: Sequence[WindowedVideo]
+) -> dict[tuple[str, str], int]:
+    """Return the number of rows by stream and video, but for what the stream leaves out."""
+    return {
+        (stream.name, video.video_id): len(video.windows)
+        for stream in streams for video in videos if video.video_id not in stream.left_out
+    }  # fmt: skip
+
+
+def _describe_silent(stream: StreamFacts, videos: int) -> str:
+    """Return the log line on the videos that a stream leaves out."""
+    count, (video_id, reason) = len(stream.left_out), next(iter(stream.left_out.items()))
+    return (
+        f"{stream.name} has no rows of {count} of {count_noun(videos, 'video')}, such as "
+        f"{video_id}: {reason}"
+    )
 
 
 def _check_finished(

@@ -30,7 +30,7 @@ class FeatureNetwork(Protocol):
     stored: str
     """Modality that it reads from the store."""
     frames: int
-    """Frames of the video that a row reads; the shortest window that it accepts."""
+    """Frames of the video that a row reads; the shortest window that it accepts. 0 for sound."""
     class_names: tuple[str, ...]
 
     @property
@@ -51,15 +51,15 @@ class FeatureNetwork(Protocol):
             The settings that differ.
         """
 
-    def images_of_rows(self, windows: Windows, images: int) -> NDArray[np.int64]:
+    def images_of_rows(self, windows: Windows, centres_s: NDArray[np.float64]) -> NDArray[np.int64]:
         """Return the images that each row reads.
 
         Parameters
         ----------
         windows : Windows
             Windows of the R rows.
-        images : int
-            Images of the video.
+        centres_s : float64 (N,)
+            Middle of the time of each image of the video, seconds; one at least.
 
         Returns
         -------
@@ -96,7 +96,8 @@ class FeatureNetwork(Protocol):
 class RunNetwork:
     """Network of a run of flowpipe train, as a `FeatureNetwork`.
 
-    A row is the snippet in the middle of its window.
+    A row is the snippet in the middle of its window. One of sound is the snippet whose middle is
+    nearest to that of the window in time.
 
     Parameters
     ----------
@@ -119,15 +120,12 @@ class RunNetwork:
 
     def __init__(self, run: Path, checkpoint: str, device: str, amp: str, layer: str) -> None:
         scorer = SnippetScorer(run, checkpoint, device, amp)
-        if scorer.input.is_whole:
-            raise UsageError(
-                f"{run} reads {scorer.input.stored}, whose images have times of their own, and "
-                "rows of features are windows of frames; choose runs of other modalities"
-            )
         self.scorer, self._run, self._facts = scorer, run, scorer.facts
         self._checkpoint, self._amp = checkpoint, amp
         self.name, self.stored = scorer.facts.modality, scorer.input.stored
         self.frames = scorer.input.read + MODALITIES[self.stored].context
+        if scorer.input.is_whole:
+            self.frames = 0
         self.class_names = scorer.facts.class_names
         self._layer: LayerOutput | None = None
         if layer != GLOBAL_POOL:
@@ -162,12 +160,16 @@ class RunNetwork:
         """
         return self._facts.describe_other_images(recipe)
 
-    def images_of_rows(self, windows: Windows, images: int) -> NDArray[np.int64]:
+    def images_of_rows(self, windows: Windows, centres_s: NDArray[np.float64]) -> NDArray[np.int64]:
         """Return the images of each row's snippet."""
-        length = windows.stop_frame - windows.start_frame
-        starts = np.maximum(0, windows.start_frame + (length - self.frames) // 2)
+        images, read = len(centres_s), self.scorer.input.read
+        if self.scorer.input.is_whole:
+            starts = _nearest(centres_s, read, windows.centre_s)
+        else:
+            length = windows.stop_frame - windows.start_frame
+            starts = np.maximum(0, windows.start_frame + (length - self.frames) // 2)
         tail = SAMPLING_STRATEGIES[self._facts.stream.sampling].tail
-        return images_of(starts, self.scorer.input.read, images, tail)
+        return images_of(starts, read, images, tail)
 
     def inputs(
         self, images: Tensor, index: NDArray[np.int64], crops: int, at_once: int
@@ -188,6 +190,16 @@ class RunNetwork:
         """Return features (N, D) and scores (N, C) of inputs (N, channels, side, side)."""
         features, scores = self.scorer.model.snippets(x[None])
         return self._layer.take() if self._layer else features[0], scores[0]
+
+
+def _nearest(
+    centres_s: NDArray[np.float64], read: int, times_s: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """Return the start of the snippet whose middle is nearest to each time, of two the earlier."""
+    first = np.arange(max(1, len(centres_s) - read + 1))
+    last = np.minimum(first + read - 1, len(centres_s) - 1)
+    middle_s = (centres_s[first] + centres_s[last]) / 2
+    return np.searchsorted((middle_s[1:] + middle_s[:-1]) / 2, times_s)
 
 
 def name_streams(networks: list[FeatureNetwork]) -> None:

@@ -133,12 +133,12 @@ class VideoNetwork:
         """
         return ""
 
-    def images_of_rows(self, windows: Windows, images: int) -> NDArray[np.int64]:
+    def images_of_rows(self, windows: Windows, centres_s: NDArray[np.float64]) -> NDArray[np.int64]:
         """Return the frames of each row, evenly spaced over its window."""
         lengths = windows.stop_frame - windows.start_frame
         places = (np.arange(self.frames) + 0.5) / self.frames
         numbers = windows.start_frame[:, None] + np.floor(lengths[:, None] * places + 1e-9)
-        return np.minimum(numbers.astype(np.int64), images - 1)
+        return np.minimum(numbers.astype(np.int64), len(centres_s) - 1)
 
     def inputs(
         self, images: Tensor, index: NDArray[np.int64], crops: int, at_once: int

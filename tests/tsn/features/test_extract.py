@@ -25,7 +25,8 @@ from flowpipe.features import Extent, open_features  # noqa: E402
 from flowpipe.features.file_format import FILE_FACTS, STREAM_FACTS  # noqa: E402
 from flowpipe.features.spool import RowSpool, spool_path  # noqa: E402
 from flowpipe.tsn.features import extract  # noqa: E402
-from flowpipe.tsn.features.extract import FeatureJob, extract_features  # noqa: E402
+from flowpipe.tsn.features.extract import extract_features  # noqa: E402
+from flowpipe.tsn.features.job import FeatureJob  # noqa: E402
 from flowpipe.tsn.features.networks import RunNetwork  # noqa: E402
 from flowpipe.tsn.run_folder import LAST  # noqa: E402
 from flowpipe.tsn.testing.scorer import SnippetScorer  # noqa: E402
@@ -102,7 +103,7 @@ def test_a_layer_is_averaged_over_space_and_all_layers_are_known_by_name(
         assert list(file.videos) == ["video 03"]
         assert file.streams["rgb"].facts["layer"] == "conv"
         windows = file.windows("video 03")
-        numbers = network.images_of_rows(windows, 12)
+        numbers = network.images_of_rows(windows, np.arange(12) / 25)
         assert numbers[:, 0].tolist() == [2, 4, 6, 8]
         images = opened.snippet("video 03", "rgb", 0, 12)[numbers[:, 0]]
         (x,) = network.inputs(torch.from_numpy(images), np.arange(4)[:, None], 1, 1)
@@ -291,7 +292,7 @@ def test_videos_without_flow_have_no_rows_in_any_stream_and_short_ones_have_one(
 ) -> None:
     short = tiny.make_store(tmp_path / "short", videos=8, shortest=1)
     told = extracted(short, runs, tmp_path / "f.h5")
-    assert "video 00 has no rows: no image of flow in 1 frame" in told[0]
+    assert "video 00 has no rows: no image of flow: the store has 1 frame of it" in told[0]
     with open_features(tmp_path / "f.h5") as file:
         assert list(file.facts["left_out"]) == ["video 00"]
         assert list(file.videos) == [f"video {k:02d}" for k in range(1, 8)]
