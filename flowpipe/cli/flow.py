@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 import time
 from pathlib import Path
 
@@ -121,8 +120,6 @@ def _check_output(output: Path, inputs: tuple[Path | None, ...], bound: float | 
     check_output(output, *SUFFIXES, inputs=[path for path in inputs if path])
     if bound and output.suffix.lower() != ".png":
         raise UsageError(f"--bound belongs to a .png; leave it out for {output.name}")
-    if bound and not math.isfinite(bound):
-        raise UsageError(f"--bound must be a finite number of pixels, got {bound}")
 
 
 def _pair(first: Path, second: Path | None, frame: int | None) -> list[NDArray[np.uint8]]:

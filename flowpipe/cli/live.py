@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 _RATE_HZ, _WINDOW_S = 2.0, 4.0
 _SUFFIXES = (".mp4", ".mkv", ".mov")
+_MOST_WINDOW_S = 86400
+"""Longest window, seconds."""
 _AHEAD = 8
 """Frames that are decoded ahead."""
 
@@ -41,7 +43,8 @@ live_options = chain(
     click.option("--live", is_flag=True,
                  help="Classify while frames come, without a store. VIDEO is a camera (0), the "
                       "address of a stream, or a file."),
-    click.option("--window", "window_s", type=Number(0, min_open=True), metavar="SECONDS",
+    click.option("--window", "window_s", type=Number(0, _MOST_WINDOW_S, min_open=True),
+                 metavar="SECONDS",
                  help=f"Seconds that a prediction of --live covers.  [default: {_WINDOW_S:g}]"),
     click.option("--show", is_flag=True,
                  help="Show the frames of --live with their classes in a window; q ends."),

@@ -13,6 +13,7 @@ from flowpipe.cli.numbers import Number
 from flowpipe.cli.paths import FILE, FILE_THERE
 from flowpipe.cli.screen import say
 from flowpipe.cli.store_options import check_output
+from flowpipe.cli.test_options import MOST_RATE_HZ
 from flowpipe.errors import UsageError
 from flowpipe.evaluation.detections import write_detections
 from flowpipe.features import FeatureFile, open_features
@@ -55,7 +56,7 @@ _DEFAULT = LocalisationParams()
               )  # fmt: skip
 @click.option("--most", type=click.IntRange(1), default=_DEFAULT.most, show_default=True,
               help="Largest number of intervals of a video.")  # fmt: skip
-@click.option("--rate", "rate_hz", type=Number(0, min_open=True),
+@click.option("--rate", "rate_hz", type=Number(0, MOST_RATE_HZ, min_open=True),
               default=_DEFAULT.rate_hz, show_default=True,
               help="Rows per second of M-TWI, which scores the video.")  # fmt: skip
 def localise(

@@ -33,6 +33,9 @@ CHECKPOINT_OPTION = click.option(
 )  # fmt: skip
 """Option ``--checkpoint``: name of a checkpoint in the folder of a run."""
 
+MOST_RATE_HZ = 1000
+"""Most snippets per second; few videos have as many frames."""
+
 test_options = chain(
     click.option(
         "--protocol", type=Choice(["dense", "mtwi"]),
@@ -44,7 +47,7 @@ test_options = chain(
         help="Number of snippets of protocol dense.  [default: the recipe's, 25]",
     ),
     click.option(
-        "--rate", "rate_hz", type=Number(0, min_open=True), metavar="HZ",
+        "--rate", "rate_hz", type=Number(0, MOST_RATE_HZ, min_open=True), metavar="HZ",
         help="Snippets per second of protocol mtwi.  [default: the recipe's, 1]",
     ),
     click.option(

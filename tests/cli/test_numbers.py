@@ -1,4 +1,4 @@
-"""Numbers of the command line: no option of any command takes NaN."""
+"""Numbers of the command line: no option of any command takes NaN or infinity."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ def options(group: click.Group, name: str = "") -> Iterator[tuple[str, click.Par
             yield f"{name}{key} {parameter.opts[0]}", parameter
 
 
-def test_every_option_with_a_fraction_refuses_nan() -> None:
+def test_every_option_with_a_fraction_refuses_nan_and_infinity() -> None:
     there = [(name, one.type) for name, one in options(cli) if one.type.name.startswith("float")]
     assert len(there) > 10
     for name, kind in there:
         assert isinstance(kind, Number), name
-        with pytest.raises(click.BadParameter, match="is not a number"):
-            kind.convert("nan", None, None)
+        for text in ("nan", "inf", "1e400"):
+            with pytest.raises(click.BadParameter, match="finite number, got|is not in the range"):
+                kind.convert(text, None, None)
 
 
 def test_ranges_are_kept() -> None:

@@ -148,6 +148,8 @@ def test_mistakes_are_described(tmp_path: Path) -> None:
         ((file, "-o", out, "--weights", "1"), "--weights must be 2 numbers"),
         ((file, "-o", out, "--split", "tset1"), "split 'tset1' is unknown; did you mean test1?"),
         ((file, "-o", out, "--thresholds", "0.5,1"), "shares from 0 to below 1"),
+        ((file, "-o", out, "--rate", "1e300"), "not in the range 0<x<=1000"),
+        ((file, "-o", out, "--smooth", "inf"), "wanted a finite number, got inf"),
         ((file, "-o", out, "--thresholds", "high"), "--thresholds must be numbers"),
     ):
         done = in_process("localise", *arguments)

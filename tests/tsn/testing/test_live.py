@@ -239,6 +239,8 @@ def test_each_frame_of_a_stream_is_classified_or_counted_as_dropped(
         (("store-rgb", "rgb"), "store-rgb is a folder; wanted one video file"),
         (("http://127.0.0.1:9/x.mp4", "rgb"), "cannot be opened"),
         (("dark.mp4", "rgb", "-o", "x.gif"), "wanted a name that ends in .mp4"),
+        (("dark.mp4", "rgb", "--rate", "1e300"), "not in the range 0<x<=1000"),
+        (("dark.mp4", "rgb", "--window", "1e300"), "not in the range 0<x<=86400"),
         (("dark.mp4", "rgb", "--snippets", "3"), "--snippets has no effect on --live"),
         (("single.mp4", "stored_differences"), "too few frames for a snippet (1 frame)"),
     ],
