@@ -124,7 +124,7 @@ def weights_of(text: str | None, runs: Sequence[Mapping[str, Any]]) -> tuple[lis
     if len(weights) != len(runs) or not _fit(weights):
         raise UsageError(
             f"--weights must be {count_noun(len(runs), 'number')} from 0 up, one of them above 0, "
-            f"such as 1,1.5, got {text}"
+            f"such as {','.join(['1', '1.5', *['1'] * len(runs)][: len(runs)])}, got {text}"
         )
     return weights, "--weights"
 

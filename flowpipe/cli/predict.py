@@ -245,8 +245,9 @@ def _extract(video: PathOrUrl, recipe: ExtractRecipe, store: Path, device: str) 
     damage = [entry.outcome for entry in Quarantine(store).read()]
     if record.video_id not in open_store(store).videos:
         reason = damage[0] if damage else None
+        why = reason.message.removeprefix(f"{record.path} ") if reason else "no frames"
         raise FlowpipeError(
-            f"{video} cannot be extracted: {reason.message if reason else 'no frames'}",
+            f"{video} cannot be extracted: {why}",
             reason=reason.reason if reason else "no_frames",
         )
     return record.video_id

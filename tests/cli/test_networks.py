@@ -35,6 +35,11 @@ def test_impossible_weights_are_refused(text: str) -> None:
         weights_of(text, [run("rgb"), run("flow")])
 
 
+def test_the_example_has_a_weight_for_each_run() -> None:
+    with pytest.raises(UsageError, match=r"must be 3 numbers .*, such as 1,1\.5,1, got 1,2$"):
+        weights_of("1,2", [run("rgb")] * 3)
+
+
 def test_runs_that_share_a_recipe_have_its_weights() -> None:
     weights, origin = weights_of(None, [run("flow"), run("rgb")])
     assert weights == [1.5, 1] and "recipe" in origin

@@ -119,9 +119,10 @@ def test_wrong_use_is_explained(place: Path, tmp_path: Path) -> None:
     _, said = flowpipe("predict", tmp_path, place / "rgb", code=2)
     assert "is a folder; wanted one video file" in said
     _, said = flowpipe("predict", place / "list.csv", place / "rgb", code=1)
-    assert "cannot be extracted" in said and said.count("cannot be read as a video") == 1
+    assert "list.csv cannot be extracted: cannot be read as a video" in said
+    assert said.count("list.csv") == 1
     _, said = flowpipe("predict", video, place / "rgb", "--weights", "1,2", code=2)
-    assert "--weights must be 1 number from 0 up" in said
+    assert "--weights must be 1 number from 0 up, one of them above 0, such as 1, got" in said
     _, said = flowpipe("predict", video, place / "rgb", "--consensus", "attention", code=2)
     assert "consensus attention has learned weights" in said
     _, said = flowpipe("predict", video, place / "store", code=2)
