@@ -8,19 +8,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from command import in_process
+from raft_making import save_weights
 from videofile import encode_video, moving_clip
 
 from flowpipe.flow.pair import optical_flow
 from flowpipe.store import open_store
 
-torch = pytest.importorskip("torch")
-models = pytest.importorskip("torchvision.models.optical_flow")
-
-
-def save_weights(path, seed):
-    torch.manual_seed(seed)
-    torch.save(models.raft_small(weights=None).state_dict(), path)
-    return path
+pytest.importorskip("torch")
+pytest.importorskip("torchvision")
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +24,7 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("raft")
     (folder / "clips").mkdir()
     encode_video(folder / "clips" / "a.mp4", moving_clip(4))
-    weights = save_weights(folder / "raft.pth", 0)
+    weights = save_weights(folder / "raft.pth")
     line = [
         "extract", "--videos", folder / "clips", "--modalities", "rgb,flow,warped_flow",
         "--size", "64x48", "--workers", 1, "--set", "flow.name=raft",
@@ -67,7 +62,7 @@ def test_a_store_knows_its_weights_by_their_hash(made, tmp_path, flowpipe):
     shards = list((store / "shards").iterdir())
     again = flowpipe(*made.line, store, "--set", f"flow.weights={there}")
     assert again.returncode == 0 and list((store / "shards").iterdir()) == shards, again.stderr
-    weights = save_weights(tmp_path / "other.pth", 1)
+    weights = save_weights(tmp_path / "other.pth", seed=1)
     other = flowpipe(*made.line, store, "--set", f"flow.weights={weights}")
     assert other.returncode == 2 and "weights_sha256" in other.stderr
     assert "flow.weights:" not in other.stderr

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from raft_making import save_weights
+from real_gpu import require_cuda
 from synth import translated_pair
 
 from flowpipe.errors import BackendError, RecipeError
 from flowpipe.flow import FLOWS, make_solver
 from flowpipe.flow.pair import optical_flow
 from flowpipe.flow.raft import RAFTParams
+from flowpipe.flow.raft_weights import load_network
 from flowpipe.ops import get_ops
 from flowpipe.params import build, digest
 
@@ -20,18 +23,10 @@ torch = pytest.importorskip("torch")
 models = pytest.importorskip("torchvision.models.optical_flow")
 
 
-def save_weights(model, folder):
-    """Write random weights; return their path."""
-    torch.manual_seed(0)
-    path = folder / f"{model}.pth"
-    torch.save(getattr(models, f"raft_{model}")(weights=None).state_dict(), path)
-    return path
-
-
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """Path of random weights of raft_small."""
-    return save_weights("small", tmp_path_factory.mktemp("raft"))
+    return save_weights(tmp_path_factory.mktemp("raft") / "small.pth")
 
 
 def params(path, **values):
@@ -66,12 +61,54 @@ def torchvision_flow(path, first, second, iterations):
 @pytest.mark.parametrize("model", ["small", "large"])
 @pytest.mark.parametrize("height, width", [(128, 128), (136, 128)])
 def test_flow_is_that_of_torchvision(model, height, width, tmp_path, rng):
-    path = save_weights(model, tmp_path)
+    path = save_weights(tmp_path / f"{model}.pth", model)
     first, second = (colour_frames(rng, 2, height, width) for _ in range(2))
     meant = torchvision_flow(path, first, second, 2)
     found = solve(path, first, second, model=model, iterations=2)
     np.testing.assert_array_equal(found, meant)
     assert np.abs(meant).max() > 0.05
+
+
+@pytest.mark.parametrize("frames", [3, 4])
+def test_consecutive_pairs_share_frames_and_nothing_else(frames, small, rng):
+    """At this size the small model rounds otherwise if a frame is encoded alone."""
+    images = colour_frames(rng, frames, 128, 136)
+    warped = colour_frames(rng, frames - 1, 128, 136)
+    made = params(small, iterations=2)
+    network = load_network("small", made.weights, made.weights_sha256, "cpu")
+    encoded = {network.feature_encoder: 0, network.context_encoder: 0}
+
+    def count(encoder, arguments, output):
+        encoded[encoder] += len(output)
+
+    hooks = [encoder.register_forward_hook(count) for encoder in encoded]
+    solver = make_solver(made, get_ops("cpu"))
+    prepared = solver.prepare(images)
+    flow = solver.solve(prepared[:-1], prepared[1:])
+    again = solver.solve(prepared[:-1], solver.prepare(warped))
+    for hook in hooks:
+        hook.remove()
+    np.testing.assert_array_equal(flow, torchvision_flow(small, images[:-1], images[1:], 2))
+    np.testing.assert_array_equal(again, torchvision_flow(small, images[:-1], warped, 2))
+    rounded_up = (frames + 1) // 2 * 2 + frames // 2 * 2
+    assert list(encoded.values()) == [rounded_up, frames - 1]
+
+
+@pytest.mark.cuda
+def test_flow_of_a_gpu_is_that_of_the_cpu(small, rng):
+    require_cuda()
+    frames = colour_frames(rng, 4, 128, 136)
+    solver = make_solver(params(small, iterations=2), get_ops("cuda"))
+    prepared = solver.prepare(frames)
+    found = solver.solve(prepared[:-1], prepared[1:])
+    meant = solve(small, frames[:-1], frames[1:], iterations=2)
+    np.testing.assert_allclose(found, meant, atol=0.01)
+
+
+def test_no_pairs_have_no_flow(small):
+    assert solve(small, *np.zeros((2, 0, 30, 40, 3), np.uint8)).shape == (0, 2, 30, 40)
+    with pytest.raises(ValueError, match=r"got 1 of \(30, 40\) and 1 of \(30, 41\)"):
+        solve(small, np.zeros((1, 30, 40), np.uint8), np.zeros((1, 30, 41), np.uint8))
 
 
 @pytest.mark.parametrize("height, width", [(1, 1), (17, 31), (150, 129), (133, 200)])
