@@ -1,13 +1,13 @@
 """The original RAFT and flowpipe's with the same weights -> the largest difference of their flow.
 
-    python benchmarks/raft_original.py RAFT [--frames A.png B.png] [--size 340x256]
+    python benchmarks/raft_original.py RAFT [--frames A.png B.png ...] [--size 340x256]
 
 RAFT is a checkout of https://github.com/princeton-vl/RAFT. Its model gets random weights, batch
-statistics included, and saves them as its training does; flowpipe reads that file. Frames are two
-of the checkout's, or those of --frames; without --size they keep their size. The original code
-pads them to multiples of 8 by repeating their borders and scales them by 2 (x / 255) - 1. flowpipe
-pads alike, to 128 pixels at least, and scales as torchvision does: (x / 255 - 0.5) / 0.5. CPU time
-is that of one thread for one pair, the minimum of several.
+statistics included, and saves them as its training does; flowpipe reads that file. Frames are five
+consecutive ones of the checkout, or those of --frames; without --size they keep their size. The
+original code pads them to multiples of 8 by repeating their borders and scales them by
+2 (x / 255) - 1. flowpipe pads alike, to 128 pixels at least, and scales as torchvision does:
+(x / 255 - 0.5) / 0.5. CPU time is that of one thread for one pair, the minimum of several passes.
 """
 
 from __future__ import annotations
@@ -31,25 +31,26 @@ from flowpipe.flow.raft import RAFTParams
 from flowpipe.ops import get_ops
 from flowpipe.sizes import width_and_height
 
-FRAMES = ("demo-frames/frame_0016.png", "demo-frames/frame_0017.png")
+FRAMES = [f"demo-frames/frame_00{number}.png" for number in range(16, 21)]
 
 
 def main() -> None:
     """Compare the large and the small model."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("checkout", type=Path, metavar="RAFT")
-    parser.add_argument("--frames", type=Path, nargs=2, metavar="IMAGE")
+    parser.add_argument("--frames", type=Path, nargs="+", metavar="IMAGE")
     parser.add_argument("--size", metavar="WxH", help="size to which frames are resized")
     parser.add_argument("--iterations", type=int, default=12)
     parser.add_argument("--repeat", type=int, default=3)
     chosen = parser.parse_args()
     warnings.simplefilter("ignore")  # of meshgrid and autocast, in the original code
     torch.set_num_threads(1)
-    first, second = (
-        read(path, chosen.size) for path in chosen.frames or [chosen.checkout / f for f in FRAMES]
-    )
+    paths = chosen.frames or [chosen.checkout / name for name in FRAMES]
+    frames = np.concatenate([read(path, chosen.size) for path in paths])
+    pairs = len(frames) - 1
     sys.path.insert(0, str(chosen.checkout / "core"))
-    print(f"frames of {first.shape[2]}x{first.shape[1]}, {chosen.iterations} iterations")
+    height, width = frames.shape[1:3]
+    print(f"{len(frames)} frames of {width}x{height}, {chosen.iterations} iterations")
     for model in ("large", "small"):
         network = original(model)
         with tempfile.TemporaryDirectory() as folder:
@@ -59,17 +60,25 @@ def main() -> None:
             solver = make_solver(made, get_ops("cpu"))
 
         def ours(solver: Any = solver) -> NDArray[np.float32]:
-            return np.asarray(solver.solve(solver.prepare(first), solver.prepare(second)))
+            prepared = solver.prepare(frames)
+            return np.asarray(solver.solve(prepared[:-1], prepared[1:]))
 
         def theirs(network: Any = network) -> NDArray[np.float32]:
-            return original_flow(network, first, second, chosen.iterations)
+            return np.concatenate(
+                [
+                    original_flow(
+                        network, frames[k : k + 1], frames[k + 1 : k + 2], chosen.iterations
+                    )
+                    for k in range(pairs)
+                ]
+            )
 
         (meant, their_ms), (found, our_ms) = (time_of(f, chosen.repeat) for f in (theirs, ours))
         difference = np.abs(found - meant)
         print(
             f"raft_{model}: largest difference {difference.max():.2e} px, mean "
             f"{difference.mean():.2e} px, of flow up to {np.abs(meant).max():.1f} px; original "
-            f"{their_ms:.0f} ms, flowpipe {our_ms:.0f} ms"
+            f"{their_ms / pairs:.0f} ms a pair, flowpipe {our_ms / pairs:.0f} ms"
         )
 
 
