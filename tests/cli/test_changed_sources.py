@@ -1,4 +1,4 @@
-"""`extract` after a list has changed, and while a file changes; see ``run/test_reconcile.py``."""
+"""`extract` after lists and files have changed; see ``run/reconciliation/test_reconcile.py``."""
 
 from __future__ import annotations
 
