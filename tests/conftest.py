@@ -44,15 +44,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 LONGEST = (
     "cli/test_faults.py", "tsn/training/test_resume.py", "cli/test_cuda_run.py",
-    "tsn/test_launch.py", "cli/test_failing_storage.py", "cli/test_any_opencv.py",
-    "slurm/test_jobs.py", "diagnose/test_selftest.py", "cli/test_real_files.py",
-    "ops/cuda/test_path.py", "cli/test_two_runs.py", "datasets/test_demo.py", "flow/test_tvl1.py",
-    "cli/test_s3.py", "ops/test_build.py", "cli/test_changed_sources.py",
-    "extraction/test_demo_store.py", "cli/test_commands.py", "tsn/data/test_photometric.py",
-    "run/cluster/test_pool.py", "run/cluster/test_gpu_pool.py", "exchange/test_round_trip.py",
-    "store/test_hostile.py", "video/test_nvdec.py", "tsn/test_gpus.py", "test_examples.py",
-    "test_reproduce.py", "cli/test_official_sets.py", "cli/test_terminal.py",
-    "benchmarks/test_gpu_steps.py", "tsn/network/test_transfer.py", "tsn/network/test_backbones.py",
+    "tsn/test_launch.py", "cli/test_failing_storage.py", "run/reconciliation/test_reconcile.py",
+    "cli/test_extract.py", "cli/test_any_opencv.py", "slurm/test_jobs.py",
+    "diagnose/test_selftest.py", "cli/test_real_files.py", "ops/cuda/test_path.py",
+    "cli/test_two_runs.py", "datasets/test_demo.py", "flow/test_tvl1.py", "cli/test_s3.py",
+    "ops/test_build.py", "cli/test_changed_sources.py", "extraction/test_demo_store.py",
+    "cli/test_commands.py", "tsn/data/test_photometric.py", "run/cluster/test_pool.py",
+    "run/cluster/test_gpu_pool.py", "exchange/test_round_trip.py", "store/test_hostile.py",
+    "video/test_nvdec.py", "tsn/test_gpus.py", "test_examples.py", "test_reproduce.py",
+    "cli/test_official_sets.py", "cli/test_terminal.py", "benchmarks/test_gpu_steps.py",
+    "tsn/network/test_transfer.py", "tsn/network/test_backbones.py",
     "tsn/features/test_torchvision.py", "tsn/training/test_train.py",
 )  # fmt: skip
 """Test files that take longest, in the order in which they are begun."""
