@@ -162,6 +162,13 @@ def _run(arguments: list[str] | None, log: CommandLog) -> Any:
         if isinstance(error, ImportError) and (words := _broken(error.name)):  # loaded late
             say(f"flowpipe: {words}", "bold red")
             code = EXIT_WRONG_USE
+        elif isinstance(error, PermissionError) and error.filename:
+            say(
+                f"flowpipe: {error.filename}: {error.strerror}; choose another place, or change "
+                "its permissions",
+                "bold red",
+            )
+            code = EXIT_WRONG_USE
         elif is_storage_failure(error):
             say(f"flowpipe: the storage failed: {error}; run the same command again", "bold red")
             code = EXIT_WRONG_USE

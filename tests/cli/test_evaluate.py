@@ -91,3 +91,10 @@ def test_commands_that_extract_nothing_do_not_load_what_extracts() -> None:
         "needless = {'av', 'torch', 'flowpipe.flow', 'flowpipe.run'} & set(sys.modules)\n"
         "assert not needless, needless"
     )
+
+
+def test_a_folder_that_cannot_be_written_is_no_bug(store: Path) -> None:
+    """The kernel refuses new folders in /sys, to root too."""
+    done = in_process("export", store, "/sys/flowpipe", "--layout", "denseflow")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "/sys/flowpipe: " in done.stderr and "choose another place" in done.stderr
