@@ -52,7 +52,8 @@ class RAFTParams:
         if not (self.weights or self.weights_sha256):
             raise ValueError(
                 f"weights must be the path of a file of torchvision's raft_{self.model}, such as "
-                f"{WEIGHTS[self.model]}, got none; download it and give --set flow.weights=FILE"
+                f"{WEIGHTS[self.model]}, got none; download it and give "
+                "--set flow.weights=FILE (of `flowpipe flow`: --set weights=FILE)"
             )
         if self.weights:
             object.__setattr__(self, "weights", str(Path(self.weights).absolute()))

@@ -261,6 +261,10 @@ def test_an_output_in_a_read_only_folder_is_refused_at_once(pair, tmp_path, flow
         (("a.png", "b.png", "-o", "x.flo", "--set", "tau=0"), "tau must be in (0, 10]"),
         (("a.png", "b.png", "-o", "x.flo", "--set", "tau=["), "not valid YAML"),
         (("a.png", "b.png", "-o", "x.flo", "--set", "tau"), "wants key=value"),
+        (
+            ("a.png", "b.png", "-o", "x.flo", "--flow", "raft"),
+            "`flowpipe flow`: --set weights=FILE",
+        ),
         (("a.png", "b.png", "-o", "x.flo", "--size", "big"), "WIDTHxHEIGHT"),
         (("a.png", "b.png", "-o", "x.flo", "--size", "0x9"), "sides of 1 to 16384"),
         (("a.png", "b.png", "-o", "x.flo", "--size", "99999x9"), "sides of 1 to 16384"),
