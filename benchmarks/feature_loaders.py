@@ -274,7 +274,7 @@ def video_subset(file: Any, video_id: str) -> str:
     """Return the subset that an export gives a video."""
     from flowpipe.features.layouts.selection import Selection
 
-    return Selection(file, tuple(file.streams), (video_id,), "features").subset(video_id)
+    return Selection(file, tuple(file.streams), (video_id,), "features", "bmn").subset(video_id)
 
 
 def replace_module(name: str) -> None:

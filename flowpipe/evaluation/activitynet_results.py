@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flowpipe.atomic import write_atomic
+from flowpipe.evaluation.detections import VERSION
 from flowpipe.evaluation.scores import Scores
-
-VERSION = "VERSION 1.3"
 
 
 def write_activitynet_results(path: Path, scores: Scores, class_names: Sequence[str]) -> None:

@@ -187,7 +187,7 @@ def leaves(command: click.Command, name: str) -> list[tuple[str, click.Command]]
     return found
 
 
-NO_PATHS = {"scheduler"}
+NO_PATHS = {"scheduler", "settings"}
 """Options whose metavar names a file and that take something else too: their reader checks it."""
 
 

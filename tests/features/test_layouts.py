@@ -141,7 +141,7 @@ def test_gtad_has_a_row_per_frame_and_the_part_in_each_name(tmp_path: Path) -> N
 def test_video_features_has_files_by_the_name_of_the_video_file(tmp_path: Path) -> None:
     made = make_features(tmp_path / "f.h5")
     out = export(tmp_path / "f.h5", "video_features", only=("test",))
-    names = sorted(path.name for path in out.iterdir())
+    names = sorted(path.name for path in out.glob("[!.]*"))
     assert names == ["2_flow.npy", "2_fps.npy", "2_rgb.npy", "2_timestamps_ms.npy"]
     np.testing.assert_array_equal(np.load(out / "2_rgb.npy"), made["rgb", SECOND][0])
     times = np.load(out / "2_timestamps_ms.npy")
@@ -289,6 +289,28 @@ def test_nothing_is_exported_into_a_store_or_a_run(tmp_path: Path, name: str, ki
     done = in_process("export", tmp_path / "f.h5", out, "--layout", "video_features")
     assert done.returncode == 2 and f"is a {kind}; choose another folder" in done.stderr
     assert [path.name for path in out.iterdir()] == [name]
+
+
+def test_an_export_of_other_rows_does_not_mix_with_one_that_is_there(tmp_path: Path) -> None:
+    made = make_features(tmp_path / "f.h5")
+    command = ("export", tmp_path / "f.h5", tmp_path / "o", "--layout", "video_features")
+    wrong = ("export", tmp_path / "f.h5", tmp_path / "o", "--layout", "gtad", "--modalities", "rgb")
+    assert in_process(*wrong).returncode == 2 and not (tmp_path / "o").exists()
+    assert in_process(*command, "--only", "test1").returncode == 0
+    (array,) = (tmp_path / "o").rglob("*_rgb.npy")
+    array.unlink()
+    assert in_process(*command, "--only", "test1").returncode == 0  # the same goes on
+    np.testing.assert_array_equal(np.load(array), made["rgb", SECOND][0])
+    for options, word in (
+        ((), "videos"), (("--only", "test1", "--values", "scores"), "values"),
+        (("--only", "test1", "--modalities", "rgb"), "streams"),
+    ):  # fmt: skip
+        done = in_process(*command, *options)
+        assert done.returncode == 2 and f"(different: {word})" in done.stderr
+    np.testing.assert_array_equal(np.load(array), made["rgb", SECOND][0])
+    make_features(tmp_path / "f.h5", stride=Extent(5))
+    done = in_process(*command, "--only", "test1")
+    assert done.returncode == 2 and "(different: features)" in done.stderr
 
 
 def test_files_without_labels_or_of_mixed_units_have_no_grid(tmp_path: Path) -> None:

@@ -75,8 +75,9 @@ FILES: list[tuple[str, float, dict[str, Any]]] = [
 def test_a_click_lies_at_its_time(
     tmp_path: Path, name: str, late_s: float, options: dict[str, Any]
 ) -> None:
-    options = {"rate_hz": 48000, **options}
-    path = encode_sound(tmp_path / name, [clicks(CLICKS_S, 2.0, options["rate_hz"])], **options)
+    all_options = {"rate_hz": 48000, **options}
+    samples = clicks(CLICKS_S, 2.0, all_options["rate_hz"])
+    path = encode_sound(tmp_path / name, [samples], **all_options)
     assert heard_s(path) == [pytest.approx(at_s + late_s, abs=0.003) for at_s in CLICKS_S]
 
 

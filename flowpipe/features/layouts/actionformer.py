@@ -14,7 +14,7 @@ from typing import Any
 
 from flowpipe.atomic import write_atomic
 from flowpipe.errors import UsageError
-from flowpipe.features.layouts.selection import Selection, make_folder, write_array
+from flowpipe.features.layouts.selection import Selection, write_array
 
 _ACTIONFORMER = """\
 # The dataset section of a configuration of ActionFormer. Subsets of the videos: {subsets}
@@ -75,6 +75,7 @@ def write_actionformer(chosen: Selection, out: Path) -> list[Path]:
         chosen.check_frame_times("compute the features with --window and --stride in seconds")
     if not chosen.labels:
         raise UsageError(f"{chosen.file.path}: no chosen video has a label or an instance")
+    chosen.begin(out)
     names = {label: chosen.class_names[label] for label in chosen.labels}
     numbers = {label: number for number, label in enumerate(names)}
     database: dict[str, dict[str, Any]] = {}
@@ -97,7 +98,6 @@ def write_actionformer(chosen: Selection, out: Path) -> list[Path]:
                 for one in chosen.instances(video_id)
             ],
         }
-    make_folder(out)
     subsets = sorted({video["subset"] for video in database.values()}, key=_order)
     values = {
         "annotations": json.dumps(str(out / "annotations.json")),

@@ -71,7 +71,7 @@ def write_bmn(chosen: Selection, out: Path) -> list[Path]:
     list of Path
         ``anet_anno_action.json`` and ``video_info_new.csv``.
     """
-    make_folder(out / _FEATURES)
+    chosen.begin(out)
     videos, annotations = ["video,numFrame,seconds,fps,rfps,subset,featureFrame"], {}
     with (
         atomic_file(out / f"{_FEATURES}.hdf5", "features") as draft,

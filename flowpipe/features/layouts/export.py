@@ -86,7 +86,8 @@ def export_features(job: FeatureExportJob) -> ExportedRows:
     Raises
     ------
     UsageError
-        If the file lacks a stream, subset or split, or does not suit the layout.
+        If the file lacks a stream, subset or split, or does not suit the layout, or the folder has
+        another export of features.
     FormatError
         If the file is not a file of features.
     DiskFullError
@@ -100,7 +101,8 @@ def export_features(job: FeatureExportJob) -> ExportedRows:
         streams = job.streams or tuple(file.streams)
         videos = tuple(_choose_videos(file, job.only))
         silent = {name: file.streams[name].left_out.keys() & videos for name in streams}
-        lists = layout.write(Selection(file, streams, videos, job.values or layout.values), job.out)
+        chosen = Selection(file, streams, videos, job.values or layout.values, job.layout)
+        lists = layout.write(chosen, job.out)
     zeros = {name: len(keys) for name, keys in silent.items() if keys}
     return ExportedRows(videos=len(videos), lists=lists, zeros=zeros)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from flowpipe.atomic import atomic_file, write_atomic
 from flowpipe.errors import UsageError
-from flowpipe.features.layouts.selection import Selection, make_folder
+from flowpipe.features.layouts.selection import Selection
 
 _STREAMS = ("flow", "rgb")
 _PARTS = ("val", "test")
@@ -51,7 +51,7 @@ def write_gtad(chosen: Selection, out: Path) -> list[Path]:
     parts = {key: _PARTS[chosen.subset(key).startswith("test")] for key in chosen.video_ids}
     # G-TAD looks for the part in the name of a video.
     names = {key: key if part in key else f"{part}_{key}" for key, part in parts.items()}
-    make_folder(out)
+    chosen.begin(out)
     for stream in _STREAMS:
         for part in _PARTS:
             with atomic_file(out / f"{stream}_{part}.h5", "features") as draft:

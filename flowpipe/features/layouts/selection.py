@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from flowpipe.atomic import translate_write_errors, write_atomic
 from flowpipe.errors import UsageError
 from flowpipe.features.file_format import FEATURES, SCORES, FeatureVideo
+from flowpipe.features.layouts.export_record import begin_export
 from flowpipe.features.reader import FeatureFile
 from flowpipe.splits import kind_of_split
 from flowpipe.types import Interval
@@ -40,6 +41,31 @@ class Selection:
     """Streams whose columns are joined, in this order."""
     video_ids: tuple[str, ...]
     values: Values
+    layout: str
+    """Key of `FEATURE_LAYOUTS`."""
+
+    def begin(self, out: Path) -> None:
+        """Begin an export into a folder, which may hold an earlier part of the same export only.
+
+        Parameters
+        ----------
+        out : Path
+            Folder of the export.
+
+        Raises
+        ------
+        UsageError
+            If the folder has another export of features, or it cannot be written.
+        """
+        facts = [self.file.facts, *(dict(stream.facts) for stream in self.file.streams.values())]
+        settings = {
+            "layout": self.layout,
+            "values": self.values,
+            "streams": list(self.streams),
+            "videos": list(self.video_ids),
+            "features": facts,
+        }
+        begin_export(out, settings)
 
     @property
     def columns(self) -> int:

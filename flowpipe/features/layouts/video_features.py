@@ -28,6 +28,7 @@ def write_video_features(chosen: Selection, out: Path) -> list[Path]:
     list of Path
         Empty: there are no lists.
     """
+    chosen.begin(out)
     paths = [chosen.video(video_id).record.path for video_id in chosen.video_ids]
     for name, video_id in zip(file_names(paths, chosen.video_ids), chosen.video_ids, strict=True):
         video, windows = chosen.video(video_id), chosen.file.windows(video_id)

@@ -79,8 +79,8 @@ def plan_videos(job: FeatureJob, store: Store, networks: Sequence[FeatureNetwork
     for network in networks:
         if network.stored not in store.modalities:
             raise UsageError(
-                f"{job.store} has no {network.stored}, which {network.name} reads; it has "
-                f"{', '.join(store.modalities)}"
+                f"{job.store} has no {network.stored}, which {network.facts['network']} reads; it "
+                f"has {', '.join(store.modalities)}"
             )
     if job.window.unit == "frames":
         for network in networks:
