@@ -8,13 +8,12 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 
 import numpy as np
 import pytest
 from checkout import ROOT, python_path
-from command import draw_noise_clip
-from emulated import STAND_IN
+from command import command, draw_noise_clip, in_process
+from emulated import STAND_IN, cupy_from
 from real_gpu import require_cuda
 from videofile import encode_video
 
@@ -42,14 +41,18 @@ def extract(videos, out, *options, on):
 
 
 def flowpipe_on(on, name, videos, out, *options):
-    places = [ROOT, STAND_IN] if on == "emulator" else [ROOT]
-    command = [
-        sys.executable, "-m", "flowpipe", name, "--videos", str(videos), "--out", str(out),
+    """Run a command on the emulator in this process, or in one of its own, which a GPU gets."""
+    arguments = (
+        name, "--videos", videos, "--out", out,
         "--size", "64x48", "--fps", "3", "--set", "flow.warps=1", "--set", "flow.iterations=20",
         "--modalities", "rgb,flow,warped_flow,rgb_diff", *options,
-    ]  # fmt: skip
+    )  # fmt: skip
+    if on == "emulator":
+        with cupy_from(STAND_IN):
+            return in_process(*arguments)
+    places = [ROOT, STAND_IN] if on == "emulator's process" else [ROOT]
     return subprocess.run(
-        command, capture_output=True, text=True,
+        command(*arguments), capture_output=True, text=True,
         env={**os.environ, "PYTHONPATH": python_path(*places)},
     )  # fmt: skip
 
@@ -122,11 +125,11 @@ def test_a_gpu_in_exclusive_mode_serves_one_process(videos, tmp_path, monkeypatc
     store = tmp_path / "store"
     with (tmp_path / "gpu").open("w") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        ran = extract(videos, store, "--gpus", "1", on="emulator")
+        ran = extract(videos, store, "--gpus", "1", on="emulator's process")
     assert ran.returncode == 2, ran.stderr
     assert "the GPU cannot be opened (cudaError 46)" in ran.stderr
     assert "Traceback" not in ran.stderr and not store.exists()
-    again = extract(videos, store, "--gpus", "1", on="emulator")
+    again = extract(videos, store, "--gpus", "1", on="emulator's process")
     assert again.returncode == 0, again.stderr
 
 

@@ -23,7 +23,7 @@ def ledger(store: Path) -> dict[str, dict[str, object]]:
 def test_every_nasty_file_has_its_outcome(shared_data: Path, tmp_path: Path, flowpipe: Run) -> None:
     store = tmp_path / "store"
     arguments = (
-        "extract", "--videos", shared_data / "nasty", "--out", store, "--workers", 2,
+        "extract", "--videos", shared_data / "nasty", "--out", store, "--workers", 1,
         "--set", "flow=dis", "--size", "96x64", "--modalities", EVERYTHING,
     )  # fmt: skip
     done = flowpipe(*arguments, "--on-error", "skip")
@@ -52,7 +52,7 @@ def test_every_nasty_file_has_its_outcome(shared_data: Path, tmp_path: Path, flo
 def test_every_real_clip_is_stored(shared_data: Path, tmp_path: Path, flowpipe: Run) -> None:
     store = tmp_path / "store"
     done = flowpipe(
-        "extract", "--videos", shared_data / "clips", "--out", store, "--workers", 2,
+        "extract", "--videos", shared_data / "clips", "--out", store, "--workers", 1,
         "--set", "flow=dis", "--short-side", "64", "--modalities", "rgb,flow",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
