@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from videofile import encode_video
 
 from flowpipe import open_store
 
+FOUR = ("a.mp4", "b.mkv", "c.avi", "d.ts")
 Extract = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -34,18 +35,18 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def extract(shim: Path, tmp_path: Path) -> Extract:
-    """Run extract while reads of the file `victim` fail so often behind so many bytes."""
+    """Run extract while so many reads of each of the files `victims` fail behind so many bytes."""
 
     def call(
-        videos: Path, victim: str, failures: int, after: int, *more: object
+        videos: Path, victims: Sequence[str], failures: int, after: int, *more: object
     ) -> subprocess.CompletedProcess[str]:
         count = tmp_path / "count"
-        shutil.rmtree(count, ignore_errors=True)
-        count.mkdir()
-        for number in range(failures):
-            (count / str(number)).touch()
+        for victim in victims:
+            for number in range(failures):
+                (count / victim).mkdir(parents=True, exist_ok=True)
+                (count / victim / str(number)).touch()
         env = {
-            **os.environ, "LD_PRELOAD": str(shim), "FAILING_READS_PATH": f"/{victim}",
+            **os.environ, "LD_PRELOAD": str(shim), "FAILING_READS_PATH": f"{videos}/",
             "FAILING_READS_COUNT": str(count), "FAILING_READS_AFTER": str(after),
         }  # fmt: skip
         command = [
@@ -53,7 +54,10 @@ def extract(shim: Path, tmp_path: Path) -> Extract:
             "--out", tmp_path / "store", "--workers", 1, *FAST, *more,
         ]  # fmt: skip
         done = subprocess.run(list(map(str, command)), env=env, capture_output=True, text=True)
-        assert failures == 0 or len(list(count.iterdir())) < failures, "the reads must have failed"
+        for victim in victims:
+            left = len(list((count / victim).iterdir()))
+            assert left < failures, f"reads of {victim} must have failed"
+        shutil.rmtree(count, ignore_errors=True)
         return done
 
     return call
@@ -64,7 +68,7 @@ def four(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One video in each of four containers."""
     folder = tmp_path_factory.mktemp("four")
     noise = np.random.default_rng(3).integers(0, 256, (40, 96, 128, 3), np.uint8)
-    for name in ("a.mp4", "b.mkv", "c.avi", "d.ts"):
+    for name in FOUR:
         encode_video(folder / name, noise)
     return folder
 
@@ -109,27 +113,27 @@ def test_every_failing_call_is_an_error_of_the_storage(answers: dict[str, object
     assert answers == wanted
 
 
-@pytest.mark.parametrize("victim", ["a.mp4", "b.mkv", "c.avi", "d.ts"])
 @pytest.mark.parametrize("policy", ["skip", "partial"])
-def test_a_read_that_fails_for_a_while_loses_no_video(
-    victim: str, policy: str, four: Path, tmp_path: Path, extract: Extract
+def test_reads_that_fail_for_a_while_lose_no_video(
+    policy: str, four: Path, tmp_path: Path, extract: Extract
 ) -> None:
-    done = extract(four, victim, 2, 60_000, "--on-error", policy)
+    done = extract(four, FOUR, 2, 60_000, "--on-error", policy)
     assert done.returncode == 0, done.stderr
     assert {o["status"] for o in ledger(tmp_path / "store")} == {"done"}
-    assert {v.frames for v in open_store(tmp_path / "store").videos.values()} == {40}
+    videos = open_store(tmp_path / "store").videos
+    assert {name: video.frames for name, video in videos.items()} == dict.fromkeys(FOUR, 40)
 
 
 def test_storage_that_stays_broken_is_no_damage_and_the_next_run_tries_again(
     four: Path, tmp_path: Path, extract: Extract
 ) -> None:
     store = tmp_path / "store"
-    broken = extract(four, "d.ts", 10_000, 60_000, "--on-error", "partial")
+    broken = extract(four, ["d.ts"], 10_000, 60_000, "--on-error", "partial")
     assert broken.returncode == 1, broken.stderr
     (failure,) = [o for o in ledger(store) if o["status"] != "done"]
     assert (failure["status"], failure["reason"]) == ("failed", "io"), failure
     assert "Input/output error" in str(failure["message"])
-    again = extract(four, "none", 0, 0, "--on-error", "partial")
+    again = extract(four, [], 0, 0, "--on-error", "partial")
     assert again.returncode == 0, again.stderr
     assert "3 done before, 0 in quarantine" in again.stderr
     assert {v.frames for v in open_store(store).videos.values()} == {40}

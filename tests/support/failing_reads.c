@@ -1,6 +1,7 @@
 // LD_PRELOAD: calls on files whose path contains FAILING_READS_PATH fail with FAILING_READS_ERRNO (a
 // number; EIO) as long as the folder FAILING_READS_COUNT holds files: each failure takes one away, so
-// that all processes of a run share the count. FAILING_READS_CALLS names the calls, some of "read
+// that all processes of a run share the count. A folder in it that has the file's name counts for
+// that file alone. FAILING_READS_CALLS names the calls, some of "read
 // pread open stat" ("read"); read and pread fail behind FAILING_READS_AFTER bytes.
 #define _GNU_SOURCE
 #define _LARGEFILE64_SOURCE
@@ -18,11 +19,15 @@
 
 static __thread int inside;  // what this file calls itself never fails
 
-static int taken(void) {
-  const char *folder = getenv("FAILING_READS_COUNT");
-  char name[4096];
-  DIR *all = folder ? opendir(folder) : NULL;
+static int taken(const char *path) {
+  const char *folder = getenv("FAILING_READS_COUNT"), *last = strrchr(path, '/');
+  char own[4096], name[8192];
   int found = 0;
+  if (!folder) return 0;
+  snprintf(own, sizeof own, "%s/%s", folder, last ? last + 1 : path);
+  DIR *all = opendir(own);
+  if (all) folder = own;
+  else all = opendir(folder);
   if (!all) return 0;
   for (struct dirent *one; !found && (one = readdir(all));) {
     if (one->d_name[0] == '.') continue;
@@ -46,7 +51,7 @@ static int fails(const char *call, const char *path) {
   const char *part = getenv("FAILING_READS_PATH"), *number = getenv("FAILING_READS_ERRNO");
   if (inside || !part || !path || !strstr(path, part) || !chosen(call)) return 0;
   inside = 1;
-  int now = taken();
+  int now = taken(path);
   inside = 0;
   if (now) errno = number ? atoi(number) : EIO;
   return now;
