@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import subprocess
 import time
 from contextlib import suppress
@@ -45,12 +46,13 @@ def test_corrected_labels_are_stored_without_decoding(tmp_path: Path, flowpipe: 
     assert "other labels" not in flowpipe(*arguments).stderr
 
 
-def read_by_a_worker(path: Path, client: int) -> bool:
-    """Whether a process other than the client, which probes it, has the file open."""
-    for link in Path("/proc").glob("[0-9]*/fd/*"):
-        with suppress(OSError):
-            if int(link.parts[2]) != client and link.readlink() == path:
-                return True
+def read_by_a_worker(path: Path, store: Path) -> bool:
+    """Whether the worker of a run, not the client, which probes it, has the file open."""
+    for heartbeat in store.glob("running/*/*.json"):
+        with suppress(OSError, ValueError):
+            pid = json.loads(heartbeat.read_text())["pid"]
+            if heartbeat.name != "run.json":
+                return any(fd.readlink() == path for fd in Path(f"/proc/{pid}/fd").iterdir())
     return False
 
 
@@ -63,14 +65,14 @@ def test_a_file_that_changes_while_it_is_read_is_not_stored(
     videos, other, store = tmp_path / "videos", tmp_path / "other.mp4", tmp_path / "store"
     videos.mkdir()
     path = videos / "a.mp4"
-    encode_video(path, draw_noise_clip(1, frames=120, height=72, width=96))
-    encode_video(other, draw_noise_clip(2))
+    encode_video(path, draw_noise_clip(1, frames=60, height=72, width=96))
+    encode_video(other, draw_noise_clip(2, frames=6))
     arguments = (
         "--videos", videos, "--out", store, "--workers", 1, "--size", "170x128",
         "--on-error", on_error,
     )  # fmt: skip
     process = subprocess.Popen(command("extract", *arguments), stderr=subprocess.PIPE, text=True)
-    while process.poll() is None and not read_by_a_worker(path, process.pid):
+    while process.poll() is None and not read_by_a_worker(path, store):
         time.sleep(0.005)
     time.sleep(0.05)
     if how == "rename":

@@ -20,6 +20,7 @@ from videofile import encode_video
 
 from flowpipe import open_store
 
+pytestmark = pytest.mark.usefixtures("lasting_workers")
 SECRET = "wJalrXUtnFEMIbPxRfiCY"
 
 
@@ -120,11 +121,13 @@ def test_a_store_from_s3_has_the_bytes_of_one_from_a_folder(
 ) -> None:
     url = server.upload(strange, "strange")
     cache = tmp_path / "cache"
-    common = (*FAST, "--split", "4", "--workers", "2")
-    local = flowpipe("extract", "--videos", strange, "--out", tmp_path / "here", *common)
+    common = (*FAST, "--split", "4")
+    local = flowpipe(
+        "extract", "--videos", strange, "--out", tmp_path / "here", *common, "--workers", 1
+    )
     remote = flowpipe(
-        "extract", "--videos", url, "--out", tmp_path / "there", *common, "--cache", cache,
-        "--cache-gb", "0.001", env=server.environment,
+        "extract", "--videos", url, "--out", tmp_path / "there", *common, "--workers", 2,
+        "--cache", cache, "--cache-gb", "0.001", env=server.environment,
     )  # fmt: skip
     assert (local.returncode, remote.returncode) == (1, 1), remote.stderr
     here, there = images(tmp_path / "here"), images(tmp_path / "there")
@@ -169,7 +172,7 @@ def test_an_official_layout_in_a_bucket_is_extracted(
         )
     url = server.upload(folder, "ucf")
     store = tmp_path / "store"
-    options = ("--dataset", "ucf101", "--root", url, "--out", store, *FAST)
+    options = ("--dataset", "ucf101", "--root", url, "--out", store, "--workers", 1, *FAST)
     refused = flowpipe("extract", *options)
     assert refused.returncode == 2
     assert "1 video listed but absent: v_Biking_g01_c01" in refused.stderr
@@ -201,7 +204,7 @@ def test_absent_objects_and_silent_servers_are_reported(
     )
     server.client.upload_file(str(tmp_path / "list.csv"), "videos", "list.csv")
     store = tmp_path / "store"
-    options = ("extract", "--videos", "s3://videos/list.csv", "--out", store, *FAST)
+    options = ("extract", "--videos", "s3://videos/list.csv", "--out", store, "--workers", 1, *FAST)
     refused = flowpipe(*options)
     assert refused.returncode == 2
     assert "2 videos listed but absent: three, two" in refused.stderr
@@ -223,7 +226,7 @@ def test_an_outage_is_tried_again_by_the_next_run(
     url = server.upload(strange / "a", "outage")
     (tmp_path / "list.csv").write_text(f"video_id,path\none,{url}/b c?.mp4\n")
     store = tmp_path / "store"
-    options = ("extract", "--videos", tmp_path / "list.csv", "--out", store, *FAST)
+    options = ("extract", "--videos", tmp_path / "list.csv", "--out", store, "--workers", 1, *FAST)
     away = {**server.environment, "AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}
     failed = flowpipe(*options, env=away)
     assert failed.returncode == 1, failed.stderr
