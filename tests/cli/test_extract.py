@@ -11,7 +11,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from command import FAST, Run, command, draw_noise_clip, images, ledger, leftovers
+from command import FAST, Run, command, draw_noise_clip, images, in_process, ledger, leftovers
 from store_making import RECIPE, Made, add_video, open_writer
 from videofile import encode_video
 
@@ -76,13 +76,13 @@ def test_a_second_run_extracts_new_videos_only(clips: Path, tmp_path: Path, flow
 
 
 @pytest.fixture(scope="module")
-def reference(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[object, bytes]:
+def reference(
+    clips: Path, tmp_path_factory: pytest.TempPathFactory, lasting_workers: None
+) -> dict[object, bytes]:
     """Images that one worker without faults makes of the clips."""
     store = tmp_path_factory.mktemp("reference") / "store"
-    subprocess.run(
-        command("extract", "--videos", clips, "--out", store, "--workers", 1, *FAST),
-        check=True, capture_output=True,
-    )  # fmt: skip
+    done = in_process("extract", "--videos", clips, "--out", store, "--workers", 1, *FAST)
+    assert done.returncode == 0, done.stderr
     return dict(images(store))
 
 
@@ -322,7 +322,7 @@ def test_the_ledger_has_a_line_for_each_video_with_the_documented_values(
 
 
 def test_array_jobs_share_one_store_without_knowing_of_each_other(
-    clips: Path, tmp_path: Path, reference: dict[object, bytes]
+    clips: Path, tmp_path: Path, flowpipe: Run, reference: dict[object, bytes]
 ) -> None:
     store = tmp_path / "store"
     jobs = [
@@ -337,6 +337,7 @@ def test_array_jobs_share_one_store_without_knowing_of_each_other(
         _, stderr = job.communicate(timeout=200)
         assert job.returncode == 0, stderr
     assert images(store) == reference
+    assert flowpipe("verify", store).returncode == 0
 
 
 def test_another_recipe_is_refused_before_anything_is_written(

@@ -44,21 +44,6 @@ def test_a_second_extract_is_refused_and_the_store_ends_whole(
     assert not (store / "running").exists()
 
 
-def test_different_parts_run_at_once(
-    clips: Path, tmp_path: Path, flowpipe: Run, running: Running
-) -> None:
-    store = tmp_path / "store"
-    halves = [
-        running("extract", "--videos", clips, "--out", store, "--workers", 1, *FAST, "--part", part)
-        for part in ("1/2", "2/2")
-    ]
-    for half in halves:
-        _, stderr = half.communicate(timeout=200)
-        assert half.returncode == 0, stderr
-    assert len(open_store(store).videos) == 8
-    assert flowpipe("verify", store).returncode == 0
-
-
 def test_extracts_that_begin_together_store_each_video_once(
     clips: Path, tmp_path: Path, flowpipe: Run, running: Running
 ) -> None:

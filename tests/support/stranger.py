@@ -1,6 +1,7 @@
-"""stranger.py HOST:PORT UID: try, as a user, to run code at a Dask scheduler, nanny or worker.
+"""stranger.py UID HOST:PORT ...: try, as a user, to run code at Dask schedulers, nannies, workers.
 
-It prints a JSON object with the result of each way; it is "ran as UID in PID" where the code ran.
+It prints a JSON object with the results of each address, an object with the result of each way,
+which is "ran as UID in PID" where the code ran.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def try_address(address: str, security: Security | None) -> str:
         return f"{type(error).__name__}: {error}"
 
 
-def main(place: str, uid: int) -> None:
+def main(uid: int, places: list[str]) -> None:
     # first, for it imports cryptography, which lies where the other user may not read
     other = Security.temporary()
     if uid != os.getuid():
@@ -60,16 +61,16 @@ def main(place: str, uid: int) -> None:
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
     bare = Security(require_encryption=True, tls_ca_file=other.tls_ca_file)
-    print(
-        json.dumps(
-            {
-                "tcp": try_address(f"tcp://{place}", None),
-                "tls without a certificate": try_address(f"tls://{place}", bare),
-                "tls with another certificate": try_address(f"tls://{place}", other),
-            }
-        )
-    )
+    said = {
+        place: {
+            "tcp": try_address(f"tcp://{place}", None),
+            "tls without a certificate": try_address(f"tls://{place}", bare),
+            "tls with another certificate": try_address(f"tls://{place}", other),
+        }
+        for place in places
+    }
+    print(json.dumps(said))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(int(sys.argv[1]), sys.argv[2:])
