@@ -17,10 +17,10 @@ import pytest
 from command import (
     FAST,
     Run,
-    command,
     draw_noise_clip,
     fill,
     images,
+    in_process,
     ledger,
     leftovers,
     wait_for,
@@ -30,8 +30,8 @@ from videofile import encode_video
 from flowpipe import open_store
 from flowpipe.store.shard import read_shard
 
+pytestmark = pytest.mark.usefixtures("lasting_workers")
 Running = Callable[..., "subprocess.Popen[str]"]
-
 
 MANY = 18
 
@@ -81,10 +81,13 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(many: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[object, bytes]:
+def undisturbed(
+    many: Path, tmp_path_factory: pytest.TempPathFactory, lasting_workers: None
+) -> dict[object, bytes]:
     """Images that a run without faults makes of `many`."""
     store = tmp_path_factory.mktemp("undisturbed") / "store"
-    subprocess.run(command(*slow(many, store)), check=True, capture_output=True)
+    done = in_process(*slow(many, store))
+    assert done.returncode == 0, done.stderr
     assert any(len(read_shard(path).entries) > 3 for path in store.glob("shards/shard-*.h5"))
     return dict(images(store))
 
@@ -100,36 +103,39 @@ def entries(store: Path) -> int:
 
 
 @pytest.mark.parametrize(
-    "number, whom, publish_s",
-    [(signal.SIGINT, "all", 60), (signal.SIGTERM, "client", 60), (signal.SIGTERM, "all", 0)],
+    "signals, publish_s",
+    [([(signal.SIGINT, "all"), (signal.SIGTERM, "client")], 60), ([(signal.SIGTERM, "all")], 0)],
+    ids=["late", "at_once"],
 )
 def test_a_signal_keeps_every_finished_video(
-    number: signal.Signals, whom: str, publish_s: int, many: Path, tmp_path: Path, flowpipe: Run,
-    running: Running, undisturbed: dict[object, bytes],
+    signals: list[tuple[signal.Signals, str]], publish_s: int, many: Path, tmp_path: Path,
+    flowpipe: Run, running: Running, undisturbed: dict[object, bytes],
 ) -> None:  # fmt: skip
     store = tmp_path / "store"
     run = slow(many, store, "--publish-every", publish_s)
-    process = running(*run)
-    wait_for(lambda: count_finished_in_open_jobs(store) >= 3)
-    finished = count_finished_in_open_jobs(store)
-    # A terminal sends Ctrl-C to the workers too, and so does a batch system its SIGTERM.
-    (os.kill if whom == "client" else os.killpg)(process.pid, number)
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130, stderr
-    assert "run the same command to go on" in stderr
-    assert len(stderr.splitlines()) < 8, stderr
-    wait_for(lambda: not alive_in_session(process.pid))
-    kept = open_store(store).videos
-    assert finished <= len(kept) < MANY
-    assert f"interrupted; {len(kept)} video" in stderr
-    assert sorted(str(line["video_id"]) for line in ledger(store)) == sorted(kept)
-    assert leftovers(store) == []
-    assert flowpipe("verify", store).returncode == 0
+    before, kept = 0, 0
+    for number, whom in signals:
+        process = running(*run)
+        wait_for(lambda: count_finished_in_open_jobs(store) >= 3)
+        finished = count_finished_in_open_jobs(store)
+        # A terminal sends Ctrl-C to the workers too, and so does a batch system its SIGTERM.
+        (os.kill if whom == "client" else os.killpg)(process.pid, number)
+        _, stderr = process.communicate(timeout=60)
+        assert process.returncode == 130, stderr
+        assert "run the same command to go on" in stderr
+        assert len(stderr.splitlines()) < 8, stderr
+        wait_for(lambda session=process.pid: not alive_in_session(session))
+        before, kept = kept, len(videos := open_store(store).videos)
+        assert before + finished <= kept < MANY
+        assert f"interrupted; {kept - before} video" in stderr
+        assert sorted(str(line["video_id"]) for line in ledger(store)) == sorted(videos)
+        assert leftovers(store) == []
+        assert flowpipe("verify", store).returncode == 0
     plan = json.loads(flowpipe("plan", *run[1:], "--json").stdout)
-    assert (plan["videos_done"], plan["spans_to_extract"]) == (len(kept), MANY - len(kept))
+    assert (plan["videos_done"], plan["spans_to_extract"]) == (kept, MANY - kept)
     again = flowpipe(*run)
     assert again.returncode == 0, again.stderr
-    assert f"{len(kept)} done before" in again.stderr
+    assert f"{kept} done before" in again.stderr
     assert images(store) == undisturbed
     assert entries(store) == MANY, "no video is in two shards"
 
