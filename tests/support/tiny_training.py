@@ -25,6 +25,13 @@ from flowpipe.tsn.training.train import Trainer, train
 tiny.register()
 MEASURED_HERE = ("seconds", "stalled_s", "stall_share", "snippets_per_s", "peak_memory_mb")
 """Columns of logs that differ between runs."""
+MIXED = {
+    "augment.mixup": 0.4, "augment.colour_jitter": "{brightness: 0.4, hue: 0.1}",
+    "loss.label_smoothing": 0.1, "schedule.ema": 0.9, "schedule.optimiser": "adamw",
+    "schedule.lr": 0.01, "schedule.lr_policy": "cosine", "schedule.lr_steps": [],
+    "schedule.warmup": 1,
+}  # fmt: skip
+"""Settings of a stream: jitter, mixup, and what may interfere with them."""
 PROGRAM = Path(__file__).with_name("tiny_program.py")
 
 

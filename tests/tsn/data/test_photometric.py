@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,15 +10,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch")
 
-import tiny  # noqa: E402
-from command import in_process  # noqa: E402
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from tiny_training import (  # noqa: E402
-    PROGRAM,
+    MIXED,
     assert_same_weights,
-    curve,
-    environment,
     job,
     run,
     train_and_resume,
@@ -148,14 +142,6 @@ def test_a_batch_is_jittered_and_mixed_as_its_samples_say(store: Path, tmp_path:
     assert len(validated) == len(validated.labels)
 
 
-MIXED = {
-    "augment.mixup": 0.4, "augment.colour_jitter": "{brightness: 0.4, hue: 0.1}",
-    "loss.label_smoothing": 0.1, "schedule.ema": 0.9, "schedule.optimiser": "adamw",
-    "schedule.lr": 0.01, "schedule.lr_policy": "cosine", "schedule.lr_steps": [],
-    "schedule.warmup": 1,
-}  # fmt: skip
-
-
 def test_a_training_with_jitter_and_mixup_resumes_to_the_same_numbers(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,29 +163,3 @@ def test_mixup_works_with_gradient_accumulation_and_half_precision(
         {"rtol": 1e-4, "atol": 1e-6} if "accumulate" in options else {"rtol": 0.1, "atol": 0.02}
     )
     assert_same_weights(whole.run, parts.run, **tolerance)
-
-
-def test_two_processes_mix_what_one_mixes(tmp_path: Path) -> None:
-    store = tiny.make_store(tmp_path / "store", several=True)
-    settings = {**MIXED, "schedule.optimiser": "sgd", "schedule.batch_size": 3,
-                "loss.name": "bce", "loss.label_smoothing": 0}  # fmt: skip
-    recipe = tiny.write_recipe(tmp_path / "recipe.yaml", end=3)
-    options = ["train", store, "--modality", "rgb", "--recipe", recipe, "--device", "cpu",
-               "--workers", "0", "-o"]  # fmt: skip
-    chosen = [w for k, v in settings.items() for w in ("--set", f"streams.rgb.{k}={v}")]
-    done = in_process(*options, tmp_path / "one", *chosen)
-    assert done.returncode == 0, done.stderr
-    two = [*options, tmp_path / "two", *chosen, "--devices", "2"]
-    done = subprocess.run(
-        [sys.executable, PROGRAM, *map(str, two)], env=environment(), capture_output=True,
-        text=True, timeout=250,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    for name in ("last.pt", "ema.pt"):
-        assert_same_weights(tmp_path / "one", tmp_path / "two", name=name, rtol=1e-4, atol=1e-6)
-    one, two = (curve(tmp_path / name) for name in ("one", "two"))
-    for a, b in zip(one, two, strict=True):
-        for column in ("train_loss", "train_accuracy"):
-            assert float(a[column]) == pytest.approx(float(b[column]), rel=1e-4)
-    # one process validates two videos, the other one
-    assert 0 < float(one[-1]["val_map"]) == pytest.approx(float(two[-1]["val_map"]), rel=1e-6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ torch = pytest.importorskip("torch", reason="needs torch")
 import tiny  # noqa: E402
 from command import in_process, wait_for  # noqa: E402
 from tiny_training import (  # noqa: E402
+    MIXED,
     PROGRAM,
     assert_same_weights,
     command,
@@ -125,16 +127,16 @@ def test_two_processes_give_the_numbers_of_one(store: Path, tmp_path: Path) -> N
 
 
 TOGETHER = """
-import itertools, os, sys
+import itertools, json, os, sys
 from pathlib import Path
 import tiny_training as training
 from flowpipe.tsn import launch
 from flowpipe.tsn.training import train
 
 train._AGREED_EVERY = 1
-store, stop, *folders = sys.argv[1:]
+stop, jobs = map(json.loads, sys.argv[1:])
 plain = train.Learner.step
-left = itertools.count(int(stop), -1)
+left = itertools.count(stop, -1)
 
 def step(learner, *rest):
     if next(left) == 0:
@@ -142,10 +144,8 @@ def step(learner, *rest):
     return plain(learner, *rest)
 
 train.Learner.step = step
-for folder in map(Path, folders):
-    options = {"augment.mixup": 0.4, "schedule.ema": 0.9, "schedule.warmup": 2}
-    settings = {"backbone": "tiny_bn", "dropout": 0.5, "end": 4, "save_s": 0, "stream": options}
-    train.train(training.job(Path(store), folder, **settings))
+for store, folder, name, settings in jobs:
+    train.train(training.job(Path(store), Path(folder), name, **settings))
     if launch.RENDEZVOUS in os.environ:  # they part, and find each other again
         os.environ[launch.RENDEZVOUS] += "-next"
 # One of the process group's threads that comes to itself while Python ends aborts the process.
@@ -154,25 +154,66 @@ assert not [name for name in threads if "gloo" in name], threads
 """
 
 
-def test_processes_resume_together_inside_an_epoch(
-    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    program, whole, broken = (tmp_path / name for name in ("together.py", "whole", "broken"))
+JOINT = {
+    "backbone": "tiny_bn", "dropout": 0.5, "end": 4, "save_s": 0,
+    "stream": {"augment.mixup": 0.4, "schedule.ema": 0.9, "schedule.warmup": 2},
+}  # fmt: skip
+DIVIDED = {
+    "end": 3,
+    "stream": {**MIXED, "schedule.optimiser": "sgd", "schedule.batch_size": 3, "loss.name": "bce",
+               "loss.label_smoothing": 0},
+}  # fmt: skip
+
+
+def jobs_of(store: Path, settings: dict[str, Any], *runs: Path) -> list[list[object]]:
+    return [[str(store), str(run.parent), run.name, settings] for run in runs]
+
+
+@pytest.fixture(scope="module")
+def together(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train three runs in the same two processes, which end in the midst of the last one."""
+    folder = tmp_path_factory.mktemp("together")
+    several = tiny.make_store(folder / "several", several=True)
+    for name in ("joint", "divided"):
+        (folder / name).mkdir()
+    program = folder / "together.py"
     program.write_text(TOGETHER)
-    for folder in (whole, broken):
-        folder.mkdir()
-    for name, value in environment().items():
-        monkeypatch.setenv(name, value)
-    # 8 steps of the whole run, 5 of the other one, which has two in an epoch
-    assert launch(2, [str(word) for word in (program, store, 8 + 5, whole, broken)]) == 9
-    assert read_checkpoint(broken / "run" / LAST)["step"] == 5
+    jobs = [
+        *jobs_of(several, DIVIDED, folder / "divided" / "two"),
+        *jobs_of(store, JOINT, folder / "joint" / "whole", folder / "joint" / "broken"),
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment().items():
+            patch.setenv(name, value)
+        # 9 steps of the first run, 8 of the whole one, 5 of the last one, which has 2 in an epoch
+        assert launch(2, [str(program), str(9 + 8 + 5), json.dumps(jobs)]) == 9
+    return folder
+
+
+def test_processes_resume_together_inside_an_epoch(store: Path, together: Path) -> None:
+    whole, broken = (together / "joint" / name for name in ("whole", "broken"))
+    assert read_checkpoint(broken / LAST)["step"] == 5
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     done = subprocess.run(
-        [*torchrun, program, store, "-1", broken], capture_output=True, text=True, timeout=250
-    )
+        [*torchrun, together / "together.py", "-1", json.dumps(jobs_of(store, JOINT, broken))],
+        env=environment(), capture_output=True, text=True, timeout=250,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "resuming at step 5 of 8" in done.stdout
     for name in ("log.csv", STEP_LOG):
-        assert curve(whole / "run", name) == curve(broken / "run", name)
+        assert curve(whole, name) == curve(broken, name)
     for name in (LAST, EMA):
-        assert_same_weights(whole / "run", broken / "run", name)
+        assert_same_weights(whole, broken, name)
+
+
+def test_two_processes_mix_what_one_mixes(together: Path) -> None:
+    folder = together / "divided"
+    run(job(together / "several", folder, "one", **DIVIDED))
+    for name in (LAST, EMA):
+        assert_same_weights(folder / "one", folder / "two", name, rtol=1e-4, atol=1e-6)
+    one, two = (curve(folder / name) for name in ("one", "two"))
+    for a, b in zip(one, two, strict=True):
+        for column in ("train_loss", "train_accuracy"):
+            assert float(a[column]) == pytest.approx(float(b[column]), rel=1e-4)
+    # one process validates two videos, the other one
+    assert 0 < float(one[-1]["val_map"]) == pytest.approx(float(two[-1]["val_map"]), rel=1e-6)
