@@ -24,7 +24,7 @@ def test_every_nasty_file_has_its_outcome(shared_data: Path, tmp_path: Path, flo
     store = tmp_path / "store"
     arguments = (
         "extract", "--videos", shared_data / "nasty", "--out", store, "--workers", 1,
-        "--set", "flow=dis", "--size", "96x64", "--modalities", EVERYTHING,
+        "--set", "flow=dis", "--size", "64x48", "--modalities", EVERYTHING,
     )  # fmt: skip
     done = flowpipe(*arguments, "--on-error", "skip")
     outcomes = ledger(store)
