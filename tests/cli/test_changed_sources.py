@@ -15,6 +15,8 @@ from videofile import encode_video
 
 from flowpipe import open_store
 
+pytestmark = pytest.mark.usefixtures("lasting_workers")
+
 
 def shard_bytes(store: Path) -> dict[str, str]:
     return {

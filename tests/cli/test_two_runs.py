@@ -8,11 +8,13 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from command import FAST, Run, wait_for
 
 from flowpipe.run.claims import claim_store
 from flowpipe.store import open_store
 
+pytestmark = pytest.mark.usefixtures("lasting_workers")
 Running = Callable[..., "subprocess.Popen[str]"]
 
 
