@@ -143,7 +143,7 @@ def test_opencv_s_cuda_code_is_compared_where_cv2_has_it(monkeypatch, variant, s
         return fake_cv2_cuda.upload(optical_flow(*pair, variant, strict_stop=True))
 
     monkeypatch.setattr(fake_cv2_cuda.OpticalFlowDual_TVL1, "calc", calc)
-    monkeypatch.setattr(selftest, "FRAMES", 4)
+    monkeypatch.setattr(selftest, "FRAMES", 2)
     checks = selftest.checks(get_ops())
     judged = next(check for check in checks if check.name == selftest.OPENCV_CHECK)
     assert judged.passed is sound, judged.found

@@ -11,6 +11,7 @@ from flowpipe.flow import FLOWS, make_solver
 from flowpipe.flow.boxes import Boxes
 from flowpipe.flow.warped import CameraMotionEstimator, WarpParams, find_motions
 from flowpipe.ops import get_ops
+from flowpipe.ops.cpu import native_core
 from flowpipe.video import open_video
 
 SIZE = {"height": 128, "width": 160, "patch_px": 50}
@@ -19,8 +20,8 @@ SIZE = {"height": 128, "width": 160, "patch_px": 50}
 class Stage:
     """The stages before and around warped flow, as an extraction runs them."""
 
-    def __init__(self, params=None, flow="tvl1", boxes=None):
-        self.ops = get_ops("reference")
+    def __init__(self, params=None, flow="tvl1", boxes=None, device="reference"):
+        self.ops = get_ops(device)
         self.solver = make_solver(FLOWS[flow].params(), self.ops)
         self.camera = CameraMotionEstimator(params or WarpParams(), self.ops, boxes)
 
@@ -129,11 +130,12 @@ def test_counts_that_do_not_fit_are_refused(rng):
         find_motions(stage.ops, stage.camera, np.zeros((2, 2, 40, 50), np.float32), features)
 
 
+@pytest.mark.skipif(not native_core().available, reason=native_core().reason or "none")
 @pytest.mark.parametrize("video_id", ["shear_01", "bounce_02", "slide_00"])
 def test_the_camera_is_removed_from_demo_clips(video_id):
     frames = np.stack(list(demo.clean_frames(video_id, numbers=range(3))))
     truth = demo.ground_truth(video_id)
-    stage = Stage()
+    stage = Stage(device="cpu")
     plain, warped = stage.run(stage.ops.gray(frames))
     for pair in range(2):
         found, true = warped.homographies[pair], truth.homography[pair]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import sys
 from collections.abc import Iterator
@@ -48,6 +49,16 @@ def emulated_ops(**properties: int):
 
         cupy.cuda.properties.update(properties)
         return CudaOps()
+
+
+@contextmanager
+def only_new_garbage() -> Iterator[None]:
+    """Let collections see only what is made inside: memory that runs short causes dozens."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def is_cupy(name: str) -> bool:

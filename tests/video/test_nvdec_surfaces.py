@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from emulated import emulated_ops
+from emulated import emulated_ops, only_new_garbage
 from nvdec_machine import stand_in
 from videofile import encode_video, moving_clip
 
@@ -36,8 +36,9 @@ Read = tuple[list[tuple[float, int]], DecodeError | None]
 
 
 @pytest.fixture(scope="module")
-def cuda() -> Any:
-    return emulated_ops()
+def cuda() -> Iterator[Any]:
+    with only_new_garbage():
+        yield emulated_ops()
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from emulated import emulated_ops
+from emulated import emulated_ops, only_new_garbage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from real_gpu import require_cuda
@@ -78,17 +78,20 @@ def test_frames_without_features_among_others(gpu, rng):
 
 
 def test_features_are_found_where_memory_is_too_little_for_all_frames(rng, monkeypatch):
-    ops = emulated_ops()
-    gray = rng.integers(0, 256, (6, 80, 90), dtype=np.uint8)
-    mask = rng.integers(0, 2, gray.shape, dtype=np.uint8)
-    meant = get_ops().features
-    memory, here = ops.cupy.cuda.memory, ops.to_device(gray)
-    monkeypatch.setattr(memory, "total", memory.held() + 50 * gray[0].size)  # 2 frames, not 6
-    corners = ops.features.corners(here, 50, 0.01, 3.0, mask)
-    for ours, theirs in zip(corners, meant.corners(gray, 50, 0.01, 3.0, mask), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
-    for ours, theirs in zip(ops.features.akaze(here, mask), meant.akaze(gray, mask), strict=True):
-        np.testing.assert_array_equal(ours.points, theirs.points)
-    monkeypatch.setattr(memory, "total", memory.held() + gray[0].size)
-    with pytest.raises(DeviceMemoryError):
-        ops.features.akaze(here)
+    with only_new_garbage():
+        ops = emulated_ops()
+        gray = rng.integers(0, 256, (6, 80, 90), dtype=np.uint8)
+        mask = rng.integers(0, 2, gray.shape, dtype=np.uint8)
+        meant = get_ops().features
+        memory, here = ops.cupy.cuda.memory, ops.to_device(gray)
+        monkeypatch.setattr(memory, "total", memory.held() + 50 * gray[0].size)  # 2 frames, not 6
+        corners = ops.features.corners(here, 50, 0.01, 3.0, mask)
+        for ours, theirs in zip(corners, meant.corners(gray, 50, 0.01, 3.0, mask), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+        for ours, theirs in zip(
+            ops.features.akaze(here, mask), meant.akaze(gray, mask), strict=True
+        ):
+            np.testing.assert_array_equal(ours.points, theirs.points)
+        monkeypatch.setattr(memory, "total", memory.held() + gray[0].size)
+        with pytest.raises(DeviceMemoryError):
+            ops.features.akaze(here)

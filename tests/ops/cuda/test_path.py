@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from checkout import ROOT, python_path
 from command import draw_noise_clip
-from emulated import STAND_IN, emulated_ops
+from emulated import STAND_IN, emulated_ops, only_new_garbage
 from synth import translated_pair
 from videofile import encode_video
 
@@ -36,7 +36,8 @@ pytestmark = pytest.mark.skipif(not native_core().available, reason=native_core(
 
 @pytest.fixture
 def cuda():
-    return emulated_ops()
+    with only_new_garbage():
+        yield emulated_ops()
 
 
 def pairs(count, height=45, width=70):
