@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from unittest.mock import MagicMock
 
 from flowpipe.cli import main
 
@@ -12,8 +11,4 @@ if "RANK" in os.environ or "--devices" not in sys.argv:  # else it starts others
     import tiny
 
     tiny.register()
-    # The first step of an optimiser loads torch's compiler even where nothing is compiled: two
-    # seconds of a core in each process. Trainings in pytest's process and those of programs in
-    # test_resume.py and test_gpus.py load it.
-    sys.modules["torch._dynamo"] = MagicMock(disable=lambda function, *rest, **options: function)
 sys.exit(main(sys.argv[1:]))
