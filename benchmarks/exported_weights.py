@@ -73,7 +73,7 @@ def show(name: str, run: Path, theirs: Tensor, images: Tensor) -> None:
 
 
 class Mean(nn.Module):
-    """What ConsensusModule of tsn-pytorch computes for ``avg``."""
+    """Average over segments, as tsn-pytorch's ConsensusModule computes it for ``avg``."""
 
     def __init__(self, consensus: str) -> None:
         super().__init__()

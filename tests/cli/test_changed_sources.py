@@ -49,7 +49,7 @@ def test_corrected_labels_are_stored_without_decoding(tmp_path: Path, flowpipe: 
 
 
 def read_by_a_worker(path: Path, store: Path) -> bool:
-    """Whether the worker of a run, not the client, which probes it, has the file open."""
+    """True if a worker of a run has the file open; the client, which only probes it, is none."""
     for heartbeat in store.glob("running/*/*.json"):
         with suppress(OSError, ValueError):
             pid = json.loads(heartbeat.read_text())["pid"]

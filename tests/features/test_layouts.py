@@ -311,6 +311,9 @@ def test_an_export_of_other_rows_does_not_mix_with_one_that_is_there(tmp_path: P
     make_features(tmp_path / "f.h5", stride=Extent(5))
     done = in_process(*command, "--only", "test1")
     assert done.returncode == 2 and "(different: features)" in done.stderr
+    (tmp_path / "o" / ".flowpipe" / "features.json").write_text("[]")
+    done = in_process(*command, "--only", "test1")
+    assert done.returncode == 2 and "must hold an object, got a list" in done.stderr
 
 
 def test_files_without_labels_or_of_mixed_units_have_no_grid(tmp_path: Path) -> None:
